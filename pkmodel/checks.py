@@ -1,0 +1,194 @@
+"""Proofs about a model, made on its equations rather than on a run: units, mass balance, flow balance, signs.
+
+`check` never raises for what it finds: it returns a report that says what holds, what does not, and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from .dimensions import dimension_of, multiply, symbol_dimensions
+from .errors import PkmodelError
+from .expressions import TIME, symbol, to_text
+from .model import OUTSIDE, Model, iterate_expressions
+from .units import dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked."""
+
+    what: str
+    ok: bool
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.what}" + (f": {self.detail}" if self.detail else "")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found; true when everything holds."""
+
+    model: str
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every finding holds."""
+        return all(f.ok for f in self.findings)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        lines = [f"{self.model}: {'all checks hold' if self.ok else 'NOT all checks hold'}"]
+        lines += [f"  {f}" for f in self.findings]
+        lines += [f"  note {n}" for n in self.notes]
+        return "\n".join(lines)
+
+
+def check(model: Model) -> CheckReport:
+    """Prove what can be proved about a model from its equations.
+
+    Units of every rate, initial state, observable and formula; mass balance (what is given is present, excreted or
+    decayed); balance of carried flows at each node; no flow out of an empty compartment.
+
+    Parameters
+    ----------
+    model : labelled or not
+
+    Returns
+    -------
+    CheckReport
+        Printable; ``bool(report)`` says whether all hold.
+    """
+    findings = [*_units(model), _mass_balance(model), *_flow_balance(model), _empty_compartments(model)]
+    return CheckReport(model=model.name, findings=tuple(findings), notes=tuple(_notes(model)))
+
+
+def _units(model: Model) -> list[Finding]:
+    known = symbol_dimensions(model)
+    hour = dimension("h")
+    problems: list[str] = []
+
+    def expect(what: str, expression: sp.Expr, unit: str, per_hour: bool = False) -> None:
+        try:
+            wanted = dimension(unit)
+            if per_hour:
+                wanted = multiply(wanted, hour, -1)
+            found = dimension_of(expression, known, what)
+        except PkmodelError as error:
+            problems.append(str(error))
+            return
+        if found is not None and found != wanted:
+            problems.append(f"{what}: {to_text(expression)!r} is {found}, but should be {wanted}")
+
+    for f in model.flows:
+        ends = [model.compartments[e] for e in (f.source, f.target) if e != OUTSIDE]
+        for c in ends:
+            expect(f"flow {f} (at {c.name} [{c.unit}])", f.rate, c.unit, per_hour=True)
+        if f.carrier is not None:
+            expect(f"carrier of flow {f}", f.carrier, "L/h")
+    for c in model.compartments.values():
+        expect(f"initial {c.name}", c.initial, c.unit)
+        if c.receptor is not None:
+            expect(f"receptor {c.name}", c.receptor, c.unit)
+    for o in model.observables.values():
+        expect(f"observable {o.name}", o.expression, o.unit)
+    for p in (*model.parameters.values(), *model.derived.values()):
+        if p.formula is not None:
+            expect(f"parameter {p.name}", p.formula, p.unit)
+    for route, parts in model.administration.items():
+        for c_name, e in parts.items():
+            expect(f"administration {route} into {c_name}", e, "1")
+    for i in model.inputs.values():
+        if i.delay:
+            expect(f"delay of input {i.name}", symbol(i.delay), "h")
+    expressions = len(list(iterate_expressions(model)))
+    detail = "; ".join(problems) if problems else f"{expressions} expressions"
+    return [Finding("units", not problems, detail)]
+
+
+def _mass_balance(model: Model) -> Finding:
+    """d/dt of all ligand = made - excreted - decayed, as an identity in every state and parameter."""
+    ligand = [c.name for c in model.compartments.values() if c.kind == "ligand"]
+    if not ligand:
+        return Finding("mass balance", True, "no ligand compartments")
+    inside = set(ligand)
+    change = sp.Add(*(model.rate_of_change(c) for c in ligand))
+    crossing = sp.Integer(0)
+    for f in model.flows:
+        source_in, target_in = f.source in inside, f.target in inside
+        if f.source != OUTSIDE and f.target != OUTSIDE and source_in != target_in:
+            return Finding("mass balance", False, f"flow {f} turns ligand into a binding site or back")
+        if source_in and f.target == OUTSIDE:
+            crossing -= f.rate
+        elif target_in and f.source == OUTSIDE:
+            crossing += f.rate
+    rest = sp.simplify((change - crossing).xreplace(model.resolved))
+    if rest != 0:
+        return Finding("mass balance", False, f"left over: {to_text(rest)}")
+    per_volume = [c for c in ligand if dict(dimension(model.compartments[c].unit).exponents).get("length")]
+    where = " (per volume of tissue)" if per_volume else ""
+    return Finding("mass balance", True, f"given = present + excreted + decayed{where}, proved")
+
+
+def _flow_balance(model: Model) -> list[Finding]:
+    """At each node that carried flows enter and leave, the volumes that enter equal those that leave."""
+    nodes: dict[str, sp.Expr] = {}
+    both: dict[str, set[str]] = {}
+    for f in model.flows:
+        if f.carrier is None:
+            continue
+        for end, sign, side in ((f.target, 1, "in"), (f.source, -1, "out")):
+            if end != OUTSIDE:
+                nodes[end] = nodes.get(end, sp.Integer(0)) + sign * f.carrier
+                both.setdefault(end, set()).add(side)
+    problems = []
+    for node, net in nodes.items():
+        rest = sp.simplify(net.xreplace(model.resolved))
+        if rest != 0:
+            values = {symbol(n): model.parameters[n].canonical for n in model.primary}
+            number = rest.subs(values)
+            amount = f" = {float(number):+.4g} L/h" if number.is_number else ""
+            problems.append(f"{node}: in minus out is {to_text(rest)}{amount}")
+    if not nodes:
+        return []
+    return [Finding("flow balance", not problems, "; ".join(problems) or f"{len(nodes)} nodes, proved")]
+
+
+def _empty_compartments(model: Model) -> Finding:
+    """A compartment that is empty cannot lose anything; otherwise amounts would become negative."""
+    problems = []
+    values = {symbol(n): p.canonical for n, p in model.parameters.items() if p.value is not None}
+    probe = {symbol(c): sp.Rational(7 + 3 * k, 10) for k, c in enumerate(model.compartments)}
+    probe |= {symbol(i): sp.Rational(9, 10) for i in model.inputs} | {symbol(TIME): sp.Integer(1)}
+    for c in model.compartments.values():
+        empty = symbol(c.name)
+        outflow = [f.rate for f in model.flows if f.source == c.name]
+        inflow = [f.rate for f in model.flows if f.target == c.name]
+        lost = (sp.Add(*outflow) - sp.Add(*inflow)).xreplace(model.resolved).subs(empty, 0)
+        number = lost.subs({k: v for k, v in probe.items() if k != empty}).subs(values)
+        if number.is_number and number.is_real and float(number) > 1e-12:
+            problems.append(f"{c.name} loses {to_text(lost)} when it is empty")
+    return Finding("signs", not problems, "; ".join(problems) or "no flow out of an empty compartment")
+
+
+def _notes(model: Model) -> list[str]:
+    notes = []
+    used = {s.name for _, e in iterate_expressions(model) for s in e.free_symbols}
+    used |= {i.delay for i in model.inputs.values()}
+    if unused := [n for n in model.parameters if n not in used and not model.parameters[n].fixed]:
+        notes.append(f"unused parameters: {', '.join(unused)}")
+    if unverified := [n for n, p in model.parameters.items() if p.status == "unverified"]:
+        notes.append(f"unverified parameters: {', '.join(unverified)}")
+    seen = {s.name for o in model.observables.values() for s in o.expression.free_symbols}
+    if not model.observables:
+        notes.append("no observables: nothing of this model can be compared with data")
+    elif hidden := [c for c in model.compartments if c not in seen]:
+        notes.append(f"not part of any observable: {', '.join(hidden)}")
+    return notes

@@ -1,0 +1,207 @@
+"""Equations to the source text of a small Python module, common subexpressions computed once.
+
+What a solver calls inside its loop (`rhs`, `jac`, `dfdp`, `dfdu`, or the matrices of a linear model) is compiled by
+numba. What is evaluated once for all output times (observables, initial states, fractions given) is NumPy over arrays
+of times, which needs no compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sympy as sp
+from sympy.printing.str import StrPrinter
+
+from ..errors import ModelError
+from ..expressions import TIME, symbol
+from .system import System
+
+_TIGHT = 100  # precedence that puts everything but a name in brackets
+CODE_VERSION = 1  # raise it whenever the generated text or the solver interface changes
+
+
+class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type information
+    """Expressions as Python text: of floats for numba (`math`), or of arrays over time (`numpy`)."""
+
+    def __init__(self, arrays: bool) -> None:
+        super().__init__()
+        self.arrays = arrays
+        self.module = "numpy" if arrays else "math"
+
+    def _print_Rational(self, e: sp.Rational) -> str:
+        return repr(float(e)) if e >= 0 else f"({float(e)!r})"
+
+    _print_Integer = _print_Rational
+    _print_One = _print_Zero = _print_NegativeOne = _print_Half = _print_Rational
+
+    def _print_Function(self, e: Any) -> str:
+        raise ModelError(f"no code can be written for {e}")  # expressions.FUNCTIONS lists what can
+
+    def _print_Mul(self, e: sp.Mul) -> str:
+        number, rest = e.as_coeff_Mul()
+        top, bottom = [], []
+        for part in rest.as_ordered_factors() if rest != 1 else ():
+            power = part.as_base_exp()[1]
+            if power.is_Rational and power < 0:
+                bottom.append(1 / part)
+            else:
+                top.append(part)
+        size = abs(number)
+        factors = [repr(float(size))] if size != 1 or not top else []
+        text = "*".join(factors + [self.parenthesize(f, _TIGHT) for f in top])
+        if bottom:
+            under = "*".join(self.parenthesize(f, _TIGHT) for f in bottom)
+            text += f"/({under})" if len(bottom) > 1 else f"/{under}"
+        return f"-{text}" if number < 0 else text
+
+    def _print_Pow(self, e: sp.Pow, rational: bool = False) -> str:
+        base, power = e.args
+        inside = self.parenthesize(base, _TIGHT)
+        if power == sp.Rational(1, 2):
+            return f"{self.module}.sqrt({self._print(base)})"
+        if power.is_Integer:  # whole powers stay whole, so that the compiler makes products of them
+            whole = abs(int(power))
+            text = inside if whole == 1 else f"({inside}**{whole})"
+            return text if power > 0 else f"1.0/{text}"
+        return f"{inside}**{self.parenthesize(power, _TIGHT)}"
+
+    def _print_function(self, e: Any) -> str:
+        name = {"exp": "exp", "log": "log", "tanh": "tanh"}[e.func.__name__]
+        return f"{self.module}.{name}({self._print(e.args[0])})"
+
+    _print_exp = _print_log = _print_tanh = _print_function
+
+    def _print_Abs(self, e: sp.Abs) -> str:
+        return f"{'numpy.abs' if self.arrays else 'math.fabs'}({self._print(e.args[0])})"
+
+    def _extreme(self, args: Sequence[sp.Expr], scalar: str, array: str) -> str:
+        text = self._print(args[0])
+        for a in args[1:]:
+            text = f"{array if self.arrays else scalar}({text}, {self._print(a)})"
+        return text
+
+    def _print_Min(self, e: sp.Min) -> str:
+        return self._extreme(e.args, "min", "numpy.minimum")
+
+    def _print_Max(self, e: sp.Max) -> str:
+        return self._extreme(e.args, "max", "numpy.maximum")
+
+    def _choose(self, condition: str, yes: str, no: str) -> str:
+        return f"numpy.where({condition}, {yes}, {no})" if self.arrays else f"({yes} if {condition} else {no})"
+
+    def _print_Piecewise(self, e: sp.Piecewise) -> str:
+        text = self._print(e.args[-1][0])
+        for value, condition in reversed(e.args[:-1]):
+            text = self._choose(self._print(condition), self._print(value), text)
+        return text
+
+    def _print_Relational(self, e: Any) -> str:
+        return f"({self._print(e.lhs)} {e.rel_op} {self._print(e.rhs)})"
+
+    def _print_Heaviside(self, e: sp.Heaviside) -> str:  # slope of min and max
+        return self._choose(f"({self._print(e.args[0])} >= 0.0)", "1.0", "0.0")
+
+    def _print_sign(self, e: sp.sign) -> str:  # slope of abs
+        return self._choose(f"({self._print(e.args[0])} >= 0.0)", "1.0", "-1.0")
+
+
+Entry = tuple[str, sp.Expr]  # where a value goes, and the value
+_MATRICES = "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[::1])"
+_DMATRICES = "void(float64[::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1])"
+
+
+def generate(system: System, header: str) -> str:
+    """Source text of the module that solves one model (`header` is its first comment)."""
+    y = [sp.Symbol(f"y[{i}]", real=True) for i in range(len(system.states))]
+    u = [sp.Symbol(f"u[{i}]", real=True) for i in range(len(system.inputs))]
+    p = [sp.Symbol(f"p[{i}]", real=True) for i in range(len(system.parameters))]
+    swap = {symbol(n): s for n, s in zip(system.states[: system.compartments], y, strict=False)}
+    swap |= {symbol(n): s for n, s in zip(system.inputs, u, strict=True)}
+    swap |= {symbol(n): s for n, s in zip(system.parameters, p, strict=True)}
+    swap[symbol(TIME)] = sp.Symbol("t", real=True)
+
+    def place(items: Iterable[sp.Expr]) -> list[sp.Expr]:
+        return [e.xreplace(swap) for e in items]
+
+    rates, observed, initial = place(system.rates), place(system.observed), place(system.initial)
+    blocks = [
+        f'"""{header}"""',
+        "import math\n\nimport numpy\n",
+        f"META = {_meta(system)!r}\n",
+    ]
+    if system.linear:
+        zero = {s: 0 for s in (*y, *u)}
+        a = _jacobian("A", rates, y)
+        b = _jacobian("B", rates, u)
+        c = [(f"c[{i}]", e.xreplace(zero)) for i, e in enumerate(rates)]
+        blocks.append("from pkmodel.solve.jit import njit\n")
+        blocks.append(_kernel("matrices", "p, A, B, c", repr(_MATRICES), a + b + _nonzero(c)))
+        da = [(f"dA[{k}, {n[2:]}", sp.diff(e, s)) for n, e in a for k, s in enumerate(p)]
+        db = [(f"dB[{k}, {n[2:]}", sp.diff(e, s)) for n, e in b for k, s in enumerate(p)]
+        dc = [(f"dc[{k}, {n[2:]}", sp.diff(e, s)) for n, e in c for k, s in enumerate(p)]
+        blocks.append(_kernel("dmatrices", "p, dA, dB, dc", repr(_DMATRICES), _nonzero(da + db + dc)))
+    else:
+        blocks.append(
+            "from pkmodel.solve.kernels import DFDP_SIGNATURE, DFDU_SIGNATURE, JAC_SIGNATURE, RHS_SIGNATURE\n"
+        )
+        blocks.append("from pkmodel.solve.jit import njit\n")
+        full = [(f"out[{i}]", e) for i, e in enumerate(rates)]
+        blocks.append(_kernel("rhs", "t, y, u, p, out", "RHS_SIGNATURE", full))
+        for name, variables in (("jac", y), ("dfdp", p), ("dfdu", u)):
+            entries = _jacobian("out", rates, variables)
+            blocks.append(_kernel(name, "t, y, u, p, out", f"{name.upper()}_SIGNATURE", entries))
+    blocks.append(_array("observe", "t, y, u, p, out", [(f"out[{i}]", e) for i, e in enumerate(observed)]))
+    for name, variables in (("observe_dy", y), ("observe_dp", p), ("observe_du", u)):
+        blocks.append(_array(name, "t, y, u, p, out", _jacobian("out", observed, variables)))
+    blocks.append(_array("initial", "p, out", [(f"out[{i}]", e) for i, e in enumerate(initial)]))
+    blocks.append(_array("initial_dp", "p, out", _jacobian("out", initial, p)))
+    fractions = [e for route in system.entries for e in place(route)]
+    n = len(system.states)
+    blocks.append(_array("entries", "p, out", _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in enumerate(fractions)])))
+    derivatives = [
+        (f"out[{k // n}, {k % n}, {j}]", sp.diff(e, s)) for k, e in enumerate(fractions) for j, s in enumerate(p)
+    ]
+    blocks.append(_array("entries_dp", "p, out", _nonzero(derivatives)))
+    return "\n".join(blocks)
+
+
+def _meta(system: System) -> dict[str, Any]:
+    return {
+        "states": system.states,
+        "parameters": system.parameters,
+        "inputs": system.inputs,
+        "observables": system.observables,
+        "routes": system.routes,
+        "linear": system.linear,
+        "code_version": CODE_VERSION,
+    }
+
+
+def _jacobian(name: str, rows: Sequence[sp.Expr], variables: Sequence[sp.Symbol]) -> list[Entry]:
+    out = []
+    for i, row in enumerate(rows):
+        present = row.free_symbols
+        out += [(f"{name}[{i}, {j}]", sp.diff(row, v)) for j, v in enumerate(variables) if v in present]
+    return _nonzero(out)
+
+
+def _nonzero(entries: list[Entry]) -> list[Entry]:
+    return [(n, e) for n, e in entries if e != 0]
+
+
+def _body(entries: list[Entry], printer: Any) -> list[str]:
+    names = sp.numbered_symbols("w", real=True)
+    shared, values = sp.cse([e for _, e in entries], symbols=names, order="none")
+    lines = [f"    {s} = {printer.doprint(e)}" for s, e in shared]
+    lines += [f"    {n} = {printer.doprint(v)}" for (n, _), v in zip(entries, values, strict=True)]
+    return lines
+
+
+def _kernel(name: str, args: str, signature: str, entries: list[Entry]) -> str:
+    lines = [f"\n@njit({signature})", f"def {name}({args}):", *_body(entries, _Printer(arrays=False))]
+    return "\n".join([*lines, "    return", ""])
+
+
+def _array(name: str, args: str, entries: list[Entry]) -> str:
+    return "\n".join([f"\ndef {name}({args}):", *_body(entries, _Printer(arrays=True)), "    return", ""])

@@ -1,0 +1,156 @@
+"""`compile_model`: a model and its kernels, ready for a solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model import Model
+from ..solve.kernels import Kernels
+from .cache import cached_module
+from .codegen import CODE_VERSION, generate
+from .system import build_system
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Kernels of one model; values are arrays in canonical units, in the order of these names."""
+
+    digest: str
+    states: tuple[str, ...]
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...]
+    observables: tuple[str, ...]
+    routes: tuple[str, ...]
+    linear: bool
+    module: ModuleType
+
+    @property
+    def compartments(self) -> int:
+        """Number of states before the integrals."""
+        return len(self.states) - len(self.observables)
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Compiled functions of a nonlinear model."""
+        m = self.module
+        return Kernels(rhs=m.rhs, jac=m.jac, dfdp=m.dfdp, dfdu=m.dfdu)
+
+    def initial(self, p: Array) -> Array:
+        """Initial state, (n,)."""
+        out = np.zeros(len(self.states))
+        self.module.initial(p, out)
+        return out
+
+    def initial_dp(self, p: Array) -> Array:
+        """Derivative of the initial state, (n, parameters)."""
+        out = np.zeros((len(self.states), len(self.parameters)))
+        self.module.initial_dp(p, out)
+        return out
+
+    def entries(self, p: Array) -> Array:
+        """Fraction of a dose that each state receives, (routes, n)."""
+        out = np.zeros((len(self.routes), len(self.states)))
+        self.module.entries(p, out)
+        return out
+
+    def entries_dp(self, p: Array) -> Array:
+        """Derivative of `entries`, (routes, n, parameters)."""
+        out = np.zeros((len(self.routes), len(self.states), len(self.parameters)))
+        self.module.entries_dp(p, out)
+        return out
+
+    def matrices(self, p: Array) -> tuple[Array, Array, Array]:
+        """A, B, c of a linear model dx/dt = A x + B u + c."""
+        n, q = len(self.states), len(self.inputs)
+        a, b, c = np.zeros((n, n)), np.zeros((n, q)), np.zeros(n)
+        self.module.matrices(p, a, b, c)
+        return a, b, c
+
+    def dmatrices(self, p: Array) -> tuple[Array, Array, Array]:
+        """Derivatives of A, B, c, each with the parameter first."""
+        n, q, k = len(self.states), len(self.inputs), len(self.parameters)
+        da, db, dc = np.zeros((k, n, n)), np.zeros((k, n, q)), np.zeros((k, n))
+        self.module.dmatrices(p, da, db, dc)
+        return da, db, dc
+
+    def observe(self, t: Array, y: Array, u: Array, p: Array) -> Array:
+        """Observables, (observables, times), from states (n, times) and inputs (q, times)."""
+        out = np.zeros((len(self.observables), t.size))
+        self.module.observe(t, y, u, p, out)
+        return out
+
+    def observe_tangent(self, t: Array, y: Array, u: Array, p: Array, dy: Array, du: Array, dp: Array) -> Array:
+        """Derivative of the observables along directions.
+
+        Parameters
+        ----------
+        t : (m,) array [h]
+        y : (n, m) array, states
+        u : (q, m) array, inputs
+        p : (k,) array, parameters
+        dy : (directions, n, m) array
+        du : (directions, q, m) array
+        dp : (directions, k) array
+
+        Returns
+        -------
+        (directions, observables, m) array
+        """
+        k, m = len(self.observables), t.size
+        by_y, by_u = np.zeros((k, len(self.states), m)), np.zeros((k, len(self.inputs), m))
+        by_p = np.zeros((k, len(self.parameters), m))
+        self.module.observe_dy(t, y, u, p, by_y)
+        self.module.observe_du(t, y, u, p, by_u)
+        self.module.observe_dp(t, y, u, p, by_p)
+        result: Array = np.einsum("onm,dnm->dom", by_y, dy)
+        result += np.einsum("oqm,dqm->dom", by_u, du)
+        result += np.einsum("okm,dk->dom", by_p, dp)
+        return result
+
+
+@lru_cache(maxsize=256)
+def _compile(digest: str, model: _ByDigest) -> Compiled:
+    header = f"pkmodel: generated from {model.model.name}, equations {digest}"
+    module = cached_module(digest, lambda: generate(build_system(model.model), header))
+    meta = module.META
+    return Compiled(
+        digest=digest,
+        states=tuple(meta["states"]),
+        parameters=tuple(meta["parameters"]),
+        inputs=tuple(meta["inputs"]),
+        observables=tuple(meta["observables"]),
+        routes=tuple(meta["routes"]),
+        linear=bool(meta["linear"]),
+        module=module,
+    )
+
+
+class _ByDigest:
+    """A model that compares equal by its equations, so that changed values find the same kernels."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __hash__(self) -> int:
+        return hash(self.model.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByDigest) and other.model.digest == self.model.digest
+
+
+def compile_model(model: Model) -> Compiled:
+    """Compile a model, or find what was compiled before (memory, then disk).
+
+    The digest covers equations and units, not values: a patient with other numbers costs nothing.
+    """
+    import hashlib
+
+    digest = hashlib.sha256(f"{CODE_VERSION}:{model.digest}".encode()).hexdigest()
+    return _compile(digest, _ByDigest(model))

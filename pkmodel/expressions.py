@@ -1,0 +1,207 @@
+"""Formula text to SymPy through a whitelist on Python's own syntax tree, and back to text or code.
+
+Never `sympify`: that evaluates text as Python (``sympify("__import__('os')...")`` runs it) and turns names such as
+``Q``, ``S``, ``N``, ``I``, ``E`` or ``beta`` into SymPy objects. Here a name is a name, and only arithmetic,
+comparisons inside ``where`` and the functions of `FUNCTIONS` are let through.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import keyword
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import sympy as sp
+
+from .errors import ExpressionError
+
+TIME = "t"  # the one reserved name: time since the first administration [h]
+FUNCTIONS = ("exp", "log", "sqrt", "tanh", "abs", "min", "max", "where", "hill")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_LONGEST = 5000  # characters; a rate law that needs more is a mistake or an attack
+_LARGEST_POWER = 64
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: sp.Lt,
+    ast.LtE: sp.Le,
+    ast.Gt: sp.Gt,
+    ast.GtE: sp.Ge,
+}
+
+
+def symbol(name: str) -> sp.Symbol:
+    """The SymPy symbol of a name; every module takes it from here so that equal names are equal symbols."""
+    return sp.Symbol(name, real=True)
+
+
+def check_name(name: str, who: str) -> str:
+    """Return `name` if it may name a part of a model.
+
+    Raises
+    ------
+    ExpressionError
+        It is not an identifier, is a Python keyword, or is reserved.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ExpressionError(f"{who}: {name!r} cannot be a name; allowed: a letter, then letters, digits and '_'")
+    if keyword.iskeyword(name) or name in ("True", "False", "None"):
+        raise ExpressionError(f"{who}: {name!r} is a Python keyword and cannot be a name; try {name + '_'!r}")
+    if name == TIME or name in FUNCTIONS:
+        raise ExpressionError(f"{who}: {name!r} is reserved (time and {', '.join(FUNCTIONS)}); choose another name")
+    return name
+
+
+def parse(text: str | float, known: Iterable[str], who: str) -> sp.Expr:
+    """Read one formula.
+
+    Parameters
+    ----------
+    text : str or number, e.g. ``"CL*plasma/V"`` [text]
+    known : names that may occur; time ``t`` is always known [text]
+    who : what the formula belongs to, named first in an error [text]
+
+    Returns
+    -------
+    sympy.Expr
+        Built from `symbol` objects and exact numbers.
+
+    Raises
+    ------
+    ExpressionError
+        The text is not a permitted formula or uses an unknown name.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise ExpressionError(f"{who}: expected a formula as text, found {text!r}")
+    source = str(text).strip()
+    if len(source) > _LONGEST:
+        raise ExpressionError(f"{who}: the formula has {len(source)} characters; at most {_LONGEST} are read")
+    if "^" in source:
+        raise ExpressionError(f"{who}: '^' in {source!r} is not a power here; write '**'")
+    try:
+        tree = ast.parse(source, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        words = [w for w in _NAME.findall(source) if keyword.iskeyword(w)]
+        why = f"{words[0]!r} is a Python keyword and cannot be a name" if words else getattr(error, "msg", str(error))
+        raise ExpressionError(f"{who}: {source!r} is not a formula ({why})") from None
+    names = {TIME, *known}
+    try:
+        result = _walk(tree.body, names, source, who)
+    except RecursionError:
+        raise ExpressionError(f"{who}: {source[:60]!r}... is nested too deeply") from None
+    if not isinstance(result, sp.Expr):  # a comparison is not
+        raise ExpressionError(f"{who}: {source!r} is a condition, not a value; use where(condition, a, b)")
+    if result.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
+        raise ExpressionError(f"{who}: {source!r} divides by zero")
+    return result
+
+
+def _walk(node: ast.AST, known: set[str], source: str, who: str) -> Any:
+    def refuse(what: str) -> ExpressionError:
+        return ExpressionError(
+            f"{who}: {what} in {source!r} is not allowed; a formula may use + - * / **, numbers, names, "
+            f"comparisons inside where(), and {', '.join(FUNCTIONS)}"
+        )
+
+    match node:
+        case ast.Constant(value=bool()):
+            raise refuse(f"{node.value!r}")
+        case ast.Constant(value=int() | float() as value):
+            # Numbers as written, so that a proof such as mass balance is exact and 0.1 stays 1/10.
+            return sp.Rational(str(value))
+        case ast.Constant():
+            raise refuse(f"the constant {node.value!r}")
+        case ast.Name(id=name):
+            if name in known:
+                return symbol(name)
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            listed = ", ".join(sorted(known)) or "nothing"
+            raise ExpressionError(f"{who}: {name!r} in {source!r} is not known{hint}; known: {listed}")
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_walk(operand, known, source, who)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return _walk(operand, known, source, who)
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            base, power = _walk(left, known, source, who), _walk(right, known, source, who)
+            if power.is_number and abs(power) > _LARGEST_POWER:
+                raise refuse(f"the power {power}")
+            return base**power
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_walk(left, known, source, who), _walk(right, known, source, who))
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+            return _COMPARISONS[type(op)](_walk(left, known, source, who), _walk(right, known, source, who))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+            if any(isinstance(a, ast.Starred) for a in args):
+                raise refuse("'*'")
+            return _call(name, [_walk(a, known, source, who) for a in args], source, who)
+        case ast.Call(func=ast.Name(id=name)):
+            raise refuse(f"the call {name}(...)")
+        case ast.Call():
+            raise refuse("a call of this kind")
+        case ast.Attribute(attr=attr):
+            raise refuse(f"the attribute '.{attr}'")
+        case ast.Subscript():
+            raise refuse("a subscript")
+        case _:
+            raise refuse(type(node).__name__)
+
+
+def _call(name: str, args: list[Any], source: str, who: str) -> Any:
+    wanted = {"min": (2, 8), "max": (2, 8), "where": (3, 3), "hill": (3, 3)}.get(name, (1, 1))
+    if not wanted[0] <= len(args) <= wanted[1]:
+        many = f"{wanted[0]}" if wanted[0] == wanted[1] else f"{wanted[0]} to {wanted[1]}"
+        raise ExpressionError(f"{who}: {name}() in {source!r} takes {many} arguments, found {len(args)}")
+    match name:
+        case "where":
+            condition, yes, no = args
+            return sp.Piecewise((yes, condition), (no, True))
+        case "hill":  # hill(x, k, n) = x^n / (k^n + x^n), written in x/k so that n may be any real number
+            x, k, n = args
+            return 1 / (1 + (k / x) ** n) if x.is_number else (x / k) ** n / (1 + (x / k) ** n)
+        case "min":
+            return sp.Min(*args)
+        case "max":
+            return sp.Max(*args)
+        case "abs":
+            return sp.Abs(*args)
+        case _:
+            return getattr(sp, name)(*args)
+
+
+def to_text(expression: sp.Expr) -> str:
+    """Write a formula so that `parse` reads it back to the same expression."""
+    return str(_TextPrinter().doprint(expression))
+
+
+class _TextPrinter(sp.printing.str.StrPrinter):  # type: ignore[misc]  # sympy has no type information
+    def _print_Min(self, e: sp.Min) -> str:
+        return f"min({', '.join(self._print(a) for a in e.args)})"
+
+    def _print_Max(self, e: sp.Max) -> str:
+        return f"max({', '.join(self._print(a) for a in e.args)})"
+
+    def _print_Abs(self, e: sp.Abs) -> str:
+        return f"abs({self._print(e.args[0])})"
+
+    def _print_Piecewise(self, e: sp.Piecewise) -> str:
+        text = self._print(e.args[-1][0])
+        for value, condition in reversed(e.args[:-1]):
+            text = f"where({self._print(condition)}, {self._print(value)}, {text})"
+        return str(text)
+
+    def _print_Relational(self, e: Any) -> str:
+        return f"{self._print(e.lhs)} {e.rel_op} {self._print(e.rhs)}"
+
+
+def evaluate(expression: sp.Expr, values: Mapping[str, float]) -> float:
+    """Number of an expression at given values of its symbols."""
+    return float(expression.subs({symbol(n): v for n, v in values.items()}))

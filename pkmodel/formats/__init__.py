@@ -1,0 +1,10 @@
+"""Readers: every file format becomes `Curve` records, checked on the way in.
+
+======================  =====================================================================
+``curve``               the record itself: one region of one subject, with unit conversion and decay correction
+``study_file``          ``study.toml``: what a table cannot say (citation, subjects, regions, published results)
+``long_table``          ``tac.csv``: rows to curves, every row checked
+``plausibility``        what physics forbids: more activity than was given, tails slower than decay, boxes as organs
+``bids``                PET-BIDS ``*_pet.json``, ``*_tacs.tsv``, ``*_blood.tsv``
+======================  =====================================================================
+"""

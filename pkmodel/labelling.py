@@ -1,0 +1,216 @@
+"""Radioactive decay as a transformation of a model: biology is written once, physics is applied here.
+
+A model file describes the ligand and never a nuclide. `label` adds the decay of what is radioactive; with
+``cold=True`` it also follows the ligand that is not (given unlabelled, or decayed), which competes for the same
+receptors. Flows are split by who carries them: in ``kon*free*(Bmax - bound) - koff*bound`` the first term is
+carried by `free`, the second by `bound`; a carrier's hot share takes the hot share of the flow, and everything else
+in the rate (the occupied receptors) sees hot and cold together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sympy as sp
+
+from .dimensions import dimension_of, symbol_dimensions
+from .errors import ModelError
+from .expressions import symbol, to_text
+from .model import OUTSIDE, Compartment, Flow, Model, Observable, Parameter
+from .nuclides import Nuclide, nuclide
+from .units import canonical_unit, dimension
+
+LAMBDA = "lambda_phys"  # decay constant [1/h]
+MOLAR_ACTIVITY = "mbq_per_nmol"  # activity of one nmol of hot ligand [MBq/nmol]
+
+
+def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Model:
+    """Label a model with a nuclide.
+
+    Parameters
+    ----------
+    model : a model of the ligand, without decay
+    nuclide_name : e.g. ``"Lu-177"``, ``"177Lu"`` [text]
+    cold : follow unlabelled and decayed ligand as well, sharing receptors with the hot
+
+    Returns
+    -------
+    Model
+        With states in the amounts of hot (and cold) ligand and observables in activity. Without `cold`, hot ligand
+        that decays leaves; with it, it becomes cold ligand and goes on competing.
+
+    Raises
+    ------
+    ModelError
+        The model is labelled already, or a rate cannot be divided between its two ends.
+    NuclideError
+        The nuclide is unknown.
+    """
+    if model.nuclide:
+        raise ModelError(f"{model.who}: already labelled with {model.nuclide}; label the unlabelled model")
+    n = nuclide_name if isinstance(nuclide_name, Nuclide) else nuclide(nuclide_name)
+    for name in (LAMBDA, MOLAR_ACTIVITY):
+        if name in model.symbols:
+            raise ModelError(f"{model.who}: {name!r} is reserved for the label; rename it")
+    ligand = [c for c in model.compartments.values() if c.kind == "ligand"]
+    hot = {c.name: symbol(f"{c.name}_hot" if cold else c.name) for c in ligand}
+    chill = {c.name: symbol(f"{c.name}_cold") for c in ligand} if cold else {}
+    total = {symbol(c.name): hot[c.name] + chill[c.name] for c in ligand} if cold else {}
+
+    flows: list[Flow] = []
+    for flow in model.flows:
+        if cold:
+            flows += _split(model, flow, hot, chill, total)
+        else:
+            _refuse_unlabelled_production(model, flow)
+            flows.append(flow)
+    decay = symbol(LAMBDA)
+    routes = model.administration
+    flows += [
+        Flow(
+            source=str(hot[c.name]),
+            target=str(chill[c.name]) if cold else OUTSIDE,
+            rate=decay * hot[c.name],
+            name=f"decay in {c.name}",
+            decay=True,
+        )
+        for c in ligand
+    ]
+    return replace(
+        model,
+        name=f"{model.name}_{n.name.replace('-', '')}",
+        parameters={**model.parameters, **_constants(n)},
+        compartments=_compartments(model, cold),
+        flows=tuple(flows),
+        observables={o.name: _observe(model, o, hot, total) for o in model.observables.values()},
+        administration={
+            **{r: {(str(hot[c]) if c in hot else c): e for c, e in parts.items()} for r, parts in routes.items()},
+            **{f"{r}_cold": {str(chill[c]): e for c, e in parts.items()} for r, parts in routes.items() if cold},
+        },
+        checks=(),
+        nuclide=n.name,
+    )
+
+
+def _constants(n: Nuclide) -> dict[str, Parameter]:
+    return {
+        LAMBDA: Parameter(
+            name=LAMBDA,
+            unit="1/h",
+            value=n.decay_constant,
+            meaning=f"decay constant of {n.name}",
+            source=n.source,
+            status="physical",
+            fixed=True,
+        ),
+        MOLAR_ACTIVITY: Parameter(
+            name=MOLAR_ACTIVITY,
+            unit="MBq/nmol",
+            value=n.mbq_per_nmol,
+            meaning=f"activity of one nmol of {n.name}",
+            source=n.source,
+            status="physical",
+            fixed=True,
+        ),
+    }
+
+
+def _compartments(model: Model, cold: bool) -> dict[str, Compartment]:
+    out: dict[str, Compartment] = {}
+    for c in model.compartments.values():
+        if c.kind != "ligand" or not cold:
+            out[c.name] = c
+            continue
+        out[f"{c.name}_hot"] = replace(c, name=f"{c.name}_hot", initial=sp.Integer(0), meaning=f"{c.meaning} (hot)")
+        out[f"{c.name}_cold"] = replace(c, name=f"{c.name}_cold", meaning=f"{c.meaning} (cold)")
+    return out
+
+
+def _refuse_unlabelled_production(model: Model, flow: Flow) -> None:
+    made = flow.source == OUTSIDE and flow.target in model.compartments
+    driven = {s.name for s in flow.rate.free_symbols} & {*model.inputs}
+    if made and model.compartments[flow.target].kind == "ligand" and not driven:
+        raise ModelError(
+            f"{model.who}: flow {flow} makes ligand inside the body, which is not radioactive; use label(..., cold=True)"
+        )
+
+
+def _split(
+    model: Model,
+    flow: Flow,
+    hot: dict[str, sp.Symbol],
+    chill: dict[str, sp.Symbol],
+    total: dict[sp.Symbol, sp.Expr],
+) -> list[Flow]:
+    """The hot and the cold part of one flow."""
+    source, target = flow.source, flow.target
+    if source not in hot and target not in hot:  # between sites: sees all ligand
+        return [replace(flow, rate=flow.rate.xreplace(total))]
+    forward, back, made = carriers(model, flow)
+    driven = {s.name for s in made.free_symbols} & {*model.inputs}
+    out = []
+    for kind, names in (("hot", hot), ("cold", chill)):
+        rate = sp.Integer(0)
+        if source in names:
+            rate += names[source] * forward.xreplace(total)
+        if target in names:
+            rate += names[target] * back.xreplace(total)
+        if made != 0 and (kind == "hot") == bool(driven):  # measured inputs are radioactive, production is not
+            rate += made.xreplace(total)
+        if rate != 0:
+            out.append(
+                replace(
+                    flow,
+                    source=str(names.get(source, source)),
+                    target=str(names.get(target, target)),
+                    rate=rate,
+                    name=f"{flow.name} ({kind})" if flow.name else "",
+                )
+            )
+    return out
+
+
+def carriers(model: Model, flow: Flow) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
+    """Write a rate as ``source*forward + target*back + made``.
+
+    Raises
+    ------
+    ModelError
+        A term is proportional to neither end, so nobody carries it.
+    """
+    rest = flow.rate
+    forward = back = sp.Integer(0)
+    if flow.source != OUTSIDE:
+        s = symbol(flow.source)
+        without = rest.subs(s, 0)
+        forward, rest = sp.cancel((rest - without) / s), without
+    if flow.target != OUTSIDE and rest != 0:
+        s = symbol(flow.target)
+        without = rest.subs(s, 0)
+        back, rest = sp.cancel((rest - without) / s), without
+    rest = sp.simplify(rest)
+    if rest != 0 and flow.source != OUTSIDE:
+        raise ModelError(
+            f"{model.who}: flow {flow}: the term {to_text(rest)!r} is proportional to neither {flow.source!r} nor "
+            f"{flow.target or 'a target'!r}, so it cannot be divided between hot and cold; write it as two flows"
+        )
+    return forward, back, rest
+
+
+def _observe(
+    model: Model, o: Observable, hot: dict[str, sp.Symbol], total: dict[sp.Symbol, sp.Expr]
+) -> Observable:
+    """Activity of an observable that is linear in the ligand; anything else (an occupancy) stays in totals."""
+    ligand = [symbol(c) for c in hot if symbol(c) in o.expression.free_symbols]
+    linear = all(sp.diff(o.expression, a, b) == 0 for a in ligand for b in ligand)
+    if not ligand or not linear:
+        return replace(o, expression=o.expression.xreplace(total))
+    swapped = o.expression.xreplace({symbol(c): h for c, h in hot.items()})
+    found = dict(dimension(o.unit).exponents)
+    if "substance" not in found:
+        return replace(o, expression=swapped)
+    expression = swapped * symbol(MOLAR_ACTIVITY)
+    known = symbol_dimensions(model) | {str(h): dimension(model.compartments[c].unit) for c, h in hot.items()}
+    known[MOLAR_ACTIVITY] = dimension("MBq/nmol")
+    unit = canonical_unit(dimension_of(expression, known, f"{model.who}: observable {o.name}") or dimension("MBq"))
+    return replace(o, expression=expression, unit=unit)

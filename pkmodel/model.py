@@ -1,0 +1,388 @@
+"""A compartment model as data: frozen parts that hold SymPy expressions.
+
+A model says what the ligand does: amounts in compartments and flows between them. It never mentions decay
+(`pkmodel.label` adds it) and never a nuclide. Files are read in `model_file`, joined in `composition`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import sympy as sp
+
+from .errors import ModelError
+from .expressions import check_name, symbol, to_text
+from .units import convert, dimension, factor, quantity
+
+STATUSES = ("published", "derived", "predicted", "assumed", "unverified", "fitted", "physical")
+KINDS = ("ligand", "site")  # a site binds ligand and is not labelled: receptors as states
+OUTSIDE = ""  # where a flow without "to" goes, and one without "from" comes from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A number of the model with its unit, or a formula of other parameters.
+
+    `cv` is the between-subject spread as a coefficient of variation of a log-normal; `fixed` marks what a fit
+    must never free (physical constants).
+    """
+
+    name: str
+    unit: str
+    value: float | None = None
+    formula: sp.Expr | None = None
+    lower: float = -math.inf
+    upper: float = math.inf
+    cv: float | None = None
+    meaning: str = ""
+    source: str = ""
+    status: str = "assumed"
+    fixed: bool = False
+
+    @property
+    def canonical(self) -> float:
+        """Value in canonical units (nan for a formula)."""
+        return math.nan if self.value is None else self.value * factor(self.unit, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compartment:
+    """An amount or concentration that changes in time."""
+
+    name: str
+    unit: str
+    region: str = ""
+    initial: sp.Expr = sp.Integer(0)
+    kind: str = "ligand"
+    receptor: sp.Expr | None = None  # the capacity that hot and cold ligand share
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A rate from one compartment to another; no source: made, no target: leaves the body.
+
+    `carrier` is the volume flow (blood, lymph) that carries it, where there is one; `decay` marks what `label` adds.
+    """
+
+    source: str
+    target: str
+    rate: sp.Expr
+    name: str = ""
+    carrier: sp.Expr | None = None
+    decay: bool = False
+
+    def __str__(self) -> str:
+        return self.name or f"{self.source or '(made)'} -> {self.target or '(out)'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observable:
+    """What can be measured: a formula of compartments, inputs and parameters."""
+
+    name: str
+    expression: sp.Expr
+    unit: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A measured curve that drives the model, e.g. the arterial plasma; `delay` names a parameter [time]."""
+
+    name: str
+    unit: str
+    delay: str = ""
+    meaning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A symbolic compartment model; change it with `replace`, `rename`, `join` or `label`.
+
+    `administration` maps the name of a route to the fraction that each compartment receives.
+    `scope` is "region" when the model describes one region and is repeated for each measured one.
+    """
+
+    name: str
+    title: str = ""
+    scope: str = "body"
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    compartments: Mapping[str, Compartment] = field(default_factory=dict)
+    flows: tuple[Flow, ...] = ()
+    observables: Mapping[str, Observable] = field(default_factory=dict)
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    administration: Mapping[str, Mapping[str, sp.Expr]] = field(default_factory=dict)
+    derived: Mapping[str, Parameter] = field(default_factory=dict)  # results such as VT, computed after a fit
+    references: tuple[str, ...] = ()
+    checks: tuple[Mapping[str, Any], ...] = ()
+    nuclide: str = ""  # set by `label`
+    origin: str = ""  # file the model came from, for messages
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    @property
+    def who(self) -> str:
+        """What error messages call this model."""
+        return self.origin or self.name
+
+    @property
+    def primary(self) -> tuple[str, ...]:
+        """Parameters with a value of their own, in order."""
+        return tuple(n for n, p in self.parameters.items() if p.formula is None)
+
+    @property
+    def symbols(self) -> set[str]:
+        """Every name a formula of this model may use."""
+        return {*self.parameters, *self.compartments, *self.inputs}
+
+    @cached_property
+    def resolved(self) -> dict[sp.Symbol, sp.Expr]:
+        """Formula parameters written out in primary ones, in order of dependence."""
+        done: dict[sp.Symbol, sp.Expr] = {}
+        for name in _formula_order(self):
+            formula = self.parameters[name].formula
+            assert formula is not None
+            done[symbol(name)] = formula.xreplace(done)
+        return done
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the equations and units; values and prose do not change it."""
+        structure = {
+            "parameters": [
+                [n, p.unit, None if p.formula is None else to_text(p.formula)] for n, p in self.parameters.items()
+            ],
+            "compartments": [[n, c.unit, to_text(c.initial), c.kind] for n, c in self.compartments.items()],
+            "flows": [[f.source, f.target, to_text(f.rate)] for f in self.flows],
+            "observables": [[n, to_text(o.expression), o.unit] for n, o in self.observables.items()],
+            "inputs": [[n, i.unit, i.delay] for n, i in self.inputs.items()],
+            "administration": {r: {c: to_text(e) for c, e in m.items()} for r, m in self.administration.items()},
+        }
+        return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
+
+    def rate_of_change(self, compartment: str) -> sp.Expr:
+        """Sum of the flows in minus the flows out of one compartment."""
+        gain = sp.Add(*(f.rate for f in self.flows if f.target == compartment))
+        return gain - sp.Add(*(f.rate for f in self.flows if f.source == compartment))
+
+    def canonical_values(self, changes: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Primary parameters in canonical units, `changes` (canonical) applied.
+
+        Raises
+        ------
+        ModelError
+            A parameter has no value.
+        """
+        values = {n: self.parameters[n].canonical for n in self.primary} | dict(changes or {})
+        missing = [n for n, v in values.items() if math.isnan(v)]
+        if missing:
+            raise ModelError(
+                f"{self.who}: no value for {', '.join(missing)}; give one in the file or with "
+                f"model.replace({missing[0]}=...)"
+            )
+        return values
+
+    def replace(self, **values: float | str | Parameter) -> Model:
+        """Return the model with other parameter values (numbers in the declared unit, or text with a unit).
+
+        Raises
+        ------
+        ModelError
+            The name is not a parameter with a value.
+        UnitError
+            The unit has another dimension.
+        """
+        parameters = dict(self.parameters)
+        for name, new in values.items():
+            old = parameters.get(name)
+            if old is None:
+                raise ModelError(f"{self.who}: no parameter {name!r}; known: {', '.join(self.parameters)}")
+            if isinstance(new, Parameter):
+                parameters[name] = replace(new, name=name)
+                continue
+            if old.formula is not None:
+                raise ModelError(f"{self.who}: {name} is a formula ({to_text(old.formula)}); change what it is made of")
+            if isinstance(new, str):
+                read = quantity(new, f"{self.who}: {name}")
+                if read.dimension != dimension(old.unit):
+                    convert(1.0, new.split()[-1], old.unit, f"{self.who}: {name}")  # raises with both dimensions
+                new = read.value / factor(old.unit)
+            parameters[name] = replace(old, value=float(new))
+        return replace(self, parameters=parameters)
+
+    def rename(self, names: Mapping[str, str]) -> Model:
+        """Return the model with compartments, parameters, inputs or observables renamed.
+
+        Raises
+        ------
+        ModelError
+            An old name does not exist or a new one is taken.
+        """
+        everything = [*self.parameters, *self.compartments, *self.inputs, *self.observables, *self.derived]
+        for old in names:
+            if old not in everything:
+                raise ModelError(f"{self.who}: cannot rename {old!r}; known: {', '.join(everything)}")
+        swap = {symbol(o): symbol(n) for o, n in names.items()}
+
+        def new(name: str) -> str:
+            return names.get(name, name)
+
+        def formula(e: sp.Expr | None) -> Any:
+            return None if e is None else e.xreplace(swap)
+
+        def renamed[T](parts: Mapping[str, T], **formulas: str) -> dict[str, T]:
+            out: dict[str, T] = {}
+            for name, part in parts.items():
+                if new(name) in out:
+                    raise ModelError(f"{self.who}: renaming gives {new(name)!r} to two parts")
+                changes: dict[str, Any] = {"name": new(name)}
+                changes |= {a: formula(getattr(part, a)) for a in formulas.values()}
+                out[new(name)] = replace(part, **changes)  # type: ignore[type-var]
+            return out
+
+        inputs = {
+            n: replace(i, delay=new(i.delay) if i.delay else "") for n, i in renamed(self.inputs).items()
+        }
+        return replace(
+            self,
+            parameters=renamed(self.parameters, a="formula"),
+            compartments=renamed(self.compartments, a="initial", b="receptor"),
+            observables=renamed(self.observables, a="expression"),
+            derived=renamed(self.derived, a="formula"),
+            inputs=inputs,
+            flows=tuple(
+                replace(
+                    f, source=new(f.source), target=new(f.target), rate=formula(f.rate), carrier=formula(f.carrier)
+                )
+                for f in self.flows
+            ),
+            administration={
+                r: {new(c): formula(e) for c, e in parts.items()} for r, parts in self.administration.items()
+            },
+            checks=(),  # reference numbers belong to the names they were written with
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.title}" if self.title else self.name]
+        if self.nuclide:
+            lines.append(f"  labelled with {self.nuclide}")
+        lines.append("  compartments: " + (", ".join(f"{n} [{c.unit}]" for n, c in self.compartments.items()) or "none"))
+        lines += [f"  {f}: {to_text(f.rate)}" for f in self.flows]
+        lines += [f"  observe {n} [{o.unit}] = {to_text(o.expression)}" for n, o in self.observables.items()]
+        for n, p in self.parameters.items():
+            what = to_text(p.formula) if p.formula is not None else "?" if p.value is None else f"{p.value:g}"
+            lines.append(f"  {n} = {what} {p.unit}  {p.meaning}".rstrip())
+        return "\n".join(lines)
+
+
+def validate(model: Model) -> None:
+    """Raise `ModelError` where the parts of a model do not fit together."""
+    who = model.who
+    seen: dict[str, str] = {}
+    groups: Iterable[tuple[str, Mapping[str, Any]]] = (
+        ("parameter", model.parameters),
+        ("compartment", model.compartments),
+        ("input", model.inputs),
+    )
+    for group, parts in groups:
+        for name in parts:
+            check_name(name, f"{who}: {group}")
+            if name in seen:
+                raise ModelError(f"{who}: {name!r} is both a {seen[name]} and a {group}")
+            seen[name] = group
+    for name in (*model.observables, *model.derived):
+        check_name(name, f"{who}: observable")
+        if name in model.parameters or name in model.inputs:
+            raise ModelError(f"{who}: {name!r} is both an observable and a {seen[name]}")
+    for p in model.parameters.values():
+        _validate_parameter(p, who)
+    for c in model.compartments.values():
+        if c.kind not in KINDS:
+            raise ModelError(f"{who}: compartment {c.name}: kind {c.kind!r} is not known; allowed: {', '.join(KINDS)}")
+    for flow in model.flows:
+        if flow.source == flow.target:
+            raise ModelError(f"{who}: flow {flow}: it needs a 'from' or a 'to', and they must differ")
+        for end in (flow.source, flow.target):
+            if end != OUTSIDE and end not in model.compartments:
+                known = ", ".join(model.compartments) or "none"
+                raise ModelError(f"{who}: flow {flow}: {end!r} is not a compartment; known: {known}")
+    for i in model.inputs.values():
+        if i.delay and i.delay not in model.parameters:
+            raise ModelError(f"{who}: input {i.name}: delay {i.delay!r} is not a parameter")
+    for route, parts in model.administration.items():
+        for c in parts:
+            if c not in model.compartments:
+                raise ModelError(f"{who}: administration {route}: {c!r} is not a compartment")
+    if model.scope not in ("body", "region"):
+        raise ModelError(f"{who}: scope {model.scope!r} is not known; allowed: body, region")
+    _formula_order(model)
+
+
+def _validate_parameter(p: Parameter, who: str) -> None:
+    if p.status not in STATUSES:
+        raise ModelError(f"{who}: {p.name}: status {p.status!r} is not known; allowed: {', '.join(STATUSES)}")
+    factor(p.unit, f"{who}: {p.name}")
+    if p.value is not None and p.formula is not None:
+        raise ModelError(f"{who}: {p.name} has both a value and a formula")
+    if p.value is not None and not math.isfinite(p.value):
+        raise ModelError(f"{who}: {p.name} = {p.value} is not a finite number")
+    if p.lower > p.upper:
+        raise ModelError(f"{who}: {p.name}: lower bound {p.lower:g} is above upper bound {p.upper:g}")
+    if p.value is not None and not p.lower <= p.value <= p.upper:
+        raise ModelError(f"{who}: {p.name} = {p.value:g} lies outside its bounds {p.lower:g} to {p.upper:g}")
+    if p.cv is not None and not p.cv >= 0:
+        raise ModelError(f"{who}: {p.name}: cv {p.cv} must not be negative")
+
+
+def _formula_order(model: Model) -> list[str]:
+    """Formula parameters so that each comes after what it uses; a circle is an error that names its members."""
+    formulas = {n: p.formula for n, p in model.parameters.items() if p.formula is not None}
+    order: list[str] = []
+    state: dict[str, int] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if state.get(name) == 2:
+            return
+        if state.get(name) == 1:
+            circle = " -> ".join([*path[path.index(name) :], name])
+            raise ModelError(f"{model.who}: circular definition {circle}; give one of them a value")
+        state[name] = 1
+        for s in sorted(x.name for x in formulas[name].free_symbols):
+            if s in formulas:
+                visit(s, (*path, name))
+            elif s not in model.parameters:
+                raise ModelError(f"{model.who}: {name}: a parameter formula may use parameters only, found {s!r}")
+        state[name] = 2
+        order.append(name)
+
+    for name in formulas:
+        visit(name, ())
+    return order
+
+
+def iterate_expressions(model: Model) -> Iterator[tuple[str, sp.Expr]]:
+    """Every expression of a model with what it belongs to."""
+    for f in model.flows:
+        yield f"flow {f}", f.rate
+        if f.carrier is not None:
+            yield f"carrier of flow {f}", f.carrier
+    for o in model.observables.values():
+        yield f"observable {o.name}", o.expression
+    for c in model.compartments.values():
+        yield f"initial {c.name}", c.initial
+        if c.receptor is not None:
+            yield f"receptor {c.name}", c.receptor
+    for p in (*model.parameters.values(), *model.derived.values()):
+        if p.formula is not None:
+            yield f"parameter {p.name}", p.formula
+    for route, parts in model.administration.items():
+        for c_name, e in parts.items():
+            yield f"administration {route} into {c_name}", e

@@ -1,0 +1,317 @@
+"""Models as text: TOML or a plain dictionary to `Model`, and back. Reading one never runs code.
+
+A dictionary in a notebook and a file on disk say the same thing in the same words, and both may use the short
+forms: a parameter ``"0.30 L/h"``, a compartment ``"nmol"``, a flow ``"plasma -> free: PS*plasma/V"``, an
+observable ``"free + bound"``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sympy as sp
+
+from .errors import ModelError, UnitError
+from .expressions import parse, to_text
+from .model import OUTSIDE, Compartment, Flow, Input, Model, Observable, Parameter
+from .units import _NUMBER
+
+_TOP = (
+    "name title scope parameters compartments flows observables inputs administration derived references check"
+).split()
+_PARAMETER = "value unit formula lower upper cv meaning source status fixed".split()
+_COMPARTMENT = "unit region initial kind receptor meaning".split()
+_FLOW = "from to rate name carrier".split()
+_OBSERVABLE = "formula unit meaning".split()
+_INPUT = "unit delay meaning".split()
+_CHECK = (
+    "regimen time expect rtol atol source nuclide cold amount into inputs input_time parameters quantity".split()
+)
+
+
+def model_from_toml(text: str, origin: str = "") -> Model:
+    """Read a model from TOML text (`origin` is the file name used in messages).
+
+    Raises
+    ------
+    ModelError
+        The text is not TOML, has an unknown key, or its parts do not fit together.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"{origin or 'model text'}: not valid TOML: {error}") from None
+    return model_from_dict(raw, origin)
+
+
+def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
+    """Build a model from a dictionary with the words of a model file.
+
+    Examples
+    --------
+    >>> m = model_from_dict({
+    ...     "name": "wash", "parameters": {"k": "0.1 1/h"}, "compartments": {"organ": "nmol"},
+    ...     "flows": ["organ -> : k*organ"], "observables": {"organ_amount": "organ"}})
+    >>> m.rate_of_change("organ")
+    -k*organ
+    """
+    name = str(raw.get("name", ""))
+    who = origin or name or "model"
+    if not name:
+        raise ModelError(f"{who}: a model needs a name")
+    _known_keys(raw, _TOP, who)
+    parameters_raw = _table(raw, "parameters", who)
+    compartments_raw = _table(raw, "compartments", who)
+    inputs_raw = _table(raw, "inputs", who)
+    known = [*parameters_raw, *compartments_raw, *inputs_raw]
+
+    compartments = {n: _compartment(n, v, list(parameters_raw), who) for n, v in compartments_raw.items()}
+    parameters = {n: _parameter(n, v, list(parameters_raw), f"{who}: parameter {n}") for n, v in parameters_raw.items()}
+    flows = tuple(_flow(f, known, who) for f in raw.get("flows", ()))
+    model = Model(
+        name=name,
+        title=str(raw.get("title", "")),
+        scope=str(raw.get("scope", "body")),
+        parameters=parameters,
+        compartments=compartments,
+        flows=flows,
+        observables={n: _observable(n, v, known, who) for n, v in _table(raw, "observables", who).items()},
+        inputs={n: _input(n, v, who) for n, v in inputs_raw.items()},
+        administration={
+            route: {
+                c: parse(e, parameters_raw, f"{who}: administration {route} into {c}") for c, e in _parts(p, who).items()
+            }
+            for route, p in _table(raw, "administration", who).items()
+        },
+        derived={
+            n: _parameter(n, v, list(parameters_raw), f"{who}: derived {n}")
+            for n, v in _table(raw, "derived", who).items()
+        },
+        references=tuple(str(r) for r in raw.get("references", ())),
+        checks=tuple(_check(c, who) for c in raw.get("check", ())),
+        origin=origin,
+    )
+    from .dimensions import infer_observable_units  # needs a complete model
+
+    return infer_observable_units(model)
+
+
+def _known_keys(raw: Mapping[str, Any], allowed: Iterable[str], who: str) -> None:
+    allowed = list(allowed)
+    for key in raw:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ModelError(f"{who}: key {key!r} is not known{hint}; allowed: {', '.join(allowed)}")
+
+
+def _table(raw: Mapping[str, Any], key: str, who: str) -> Mapping[str, Any]:
+    value = raw.get(key, {})
+    if not isinstance(value, Mapping):
+        raise ModelError(f"{who}: [{key}] must be a table, found {type(value).__name__}")
+    return value
+
+
+def _parts(value: Any, who: str) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        return {value: 1}
+    if isinstance(value, Mapping):
+        return value
+    raise ModelError(f"{who}: an administration is a compartment or a table of fractions, found {value!r}")
+
+
+def _number(value: Any, who: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(f"{who}: expected a number, found {value!r}")
+    return float(value)
+
+
+def _parameter(name: str, raw: Any, known: list[str], who: str) -> Parameter:
+    if isinstance(raw, str):
+        match = _NUMBER.fullmatch(raw)
+        if match is None or not match[2]:
+            raise UnitError(f"{who}: {raw!r} is not a number with a unit; write for example '0.30 L/h' or '2 1'")
+        raw = {"value": float(match[1]), "unit": match[2]}
+    if not isinstance(raw, Mapping):
+        raise ModelError(f"{who}: expected a table or text such as '0.30 L/h', found {raw!r}")
+    _known_keys(raw, _PARAMETER, who)
+    if "unit" not in raw:
+        raise UnitError(f"{who}: no unit; write unit = \"1\" for a pure number")
+    return Parameter(
+        name=name,
+        unit=str(raw["unit"]),
+        value=_number(raw["value"], who) if "value" in raw else None,
+        formula=parse(raw["formula"], known, who) if "formula" in raw else None,
+        lower=_number(raw.get("lower", -math.inf), who),
+        upper=_number(raw.get("upper", math.inf), who),
+        cv=_number(raw["cv"], who) if "cv" in raw else None,
+        meaning=str(raw.get("meaning", "")),
+        source=str(raw.get("source", "")),
+        status=str(raw.get("status", "assumed")),
+        fixed=bool(raw.get("fixed", False)),
+    )
+
+
+def _compartment(name: str, raw: Any, parameters: list[str], who: str) -> Compartment:
+    where = f"{who}: compartment {name}"
+    if isinstance(raw, str):
+        raw = {"unit": raw}
+    if not isinstance(raw, Mapping):
+        raise ModelError(f"{where}: expected a table or a unit, found {raw!r}")
+    _known_keys(raw, _COMPARTMENT, where)
+    if "unit" not in raw:
+        raise UnitError(f"{where}: no unit; write for example unit = \"nmol\"")
+    return Compartment(
+        name=name,
+        unit=str(raw["unit"]),
+        region=str(raw.get("region", "")),
+        initial=parse(raw.get("initial", 0), parameters, f"{where}: initial"),
+        kind=str(raw.get("kind", "ligand")),
+        receptor=parse(raw["receptor"], parameters, f"{where}: receptor") if "receptor" in raw else None,
+        meaning=str(raw.get("meaning", "")),
+    )
+
+
+def _flow(raw: Any, known: list[str], who: str) -> Flow:
+    if isinstance(raw, str):
+        ends, colon, rate = raw.partition(":")
+        source, arrow, target = ends.partition("->")
+        if not (colon and arrow):
+            raise ModelError(f"{who}: flow {raw!r} is not of the form 'from -> to: rate'")
+        raw = {"from": source.strip(), "to": target.strip(), "rate": rate.strip()}
+    if not isinstance(raw, Mapping):
+        raise ModelError(f"{who}: a flow is a table or text 'from -> to: rate', found {raw!r}")
+    source, target = str(raw.get("from", OUTSIDE)), str(raw.get("to", OUTSIDE))
+    where = f"{who}: flow {raw.get('name') or f'{source} -> {target}'.strip()}"
+    _known_keys(raw, _FLOW, where)
+    if "rate" not in raw:
+        raise ModelError(f"{where}: no rate")
+    return Flow(
+        source=source,
+        target=target,
+        rate=parse(raw["rate"], known, where),
+        name=str(raw.get("name", "")),
+        carrier=parse(raw["carrier"], known, f"{where}: carrier") if "carrier" in raw else None,
+    )
+
+
+def _observable(name: str, raw: Any, known: list[str], who: str) -> Observable:
+    where = f"{who}: observable {name}"
+    if isinstance(raw, str):
+        raw = {"formula": raw}
+    if not isinstance(raw, Mapping):
+        raise ModelError(f"{where}: expected a formula or a table, found {raw!r}")
+    _known_keys(raw, _OBSERVABLE, where)
+    if "formula" not in raw:
+        raise ModelError(f"{where}: no formula")
+    return Observable(
+        name=name,
+        expression=parse(raw["formula"], known, where),
+        unit=str(raw.get("unit", "")),
+        meaning=str(raw.get("meaning", "")),
+    )
+
+
+def _input(name: str, raw: Any, who: str) -> Input:
+    where = f"{who}: input {name}"
+    if isinstance(raw, str):
+        raw = {"unit": raw}
+    if not isinstance(raw, Mapping) or "unit" not in raw:
+        raise UnitError(f"{where}: no unit; write for example unit = \"kBq/mL\"")
+    _known_keys(raw, _INPUT, where)
+    return Input(name=name, unit=str(raw["unit"]), delay=str(raw.get("delay", "")), meaning=str(raw.get("meaning", "")))
+
+
+def _check(raw: Any, who: str) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise ModelError(f"{who}: [[check]] must be a table, found {raw!r}")
+    _known_keys(raw, _CHECK, f"{who}: [[check]]")
+    for key in ("expect", "source"):
+        if key not in raw:
+            raise ModelError(f"{who}: [[check]] needs {key!r}: a reference number without a source proves nothing")
+    return dict(raw)
+
+
+def model_to_toml(model: Model) -> str:
+    """Write a model as TOML; `model_from_toml` reads it back to an equal model."""
+    lines = [f"name  = {_quote(model.name)}"]
+    if model.title:
+        lines.append(f"title = {_quote(model.title)}")
+    if model.scope != "body":
+        lines.append(f"scope = {_quote(model.scope)}")
+    if model.references:
+        lines.append("references = [" + ", ".join(_quote(r) for r in model.references) + "]")
+
+    def parameter(p: Parameter) -> dict[str, Any]:
+        return {
+            "value": p.value,
+            "unit": p.unit,
+            "formula": p.formula,
+            "lower": None if p.lower == -math.inf else p.lower,
+            "upper": None if p.upper == math.inf else p.upper,
+            "cv": p.cv,
+            "meaning": p.meaning,
+            "source": p.source,
+            "status": None if p.status == "assumed" else p.status,
+            "fixed": p.fixed or None,
+        }
+
+    lines += _section("parameters", {n: parameter(p) for n, p in model.parameters.items()})
+    lines += _section(
+        "compartments",
+        {
+            n: {
+                "unit": c.unit,
+                "region": c.region,
+                "initial": None if c.initial == 0 else c.initial,
+                "kind": None if c.kind == "ligand" else c.kind,
+                "receptor": c.receptor,
+                "meaning": c.meaning,
+            }
+            for n, c in model.compartments.items()
+        },
+    )
+    lines += _section(
+        "inputs", {n: {"unit": i.unit, "delay": i.delay, "meaning": i.meaning} for n, i in model.inputs.items()}
+    )
+    lines += _section("administration", dict(model.administration))
+    for f in model.flows:
+        lines += ["", "[[flows]]"]
+        pairs = {"from": f.source, "to": f.target, "rate": f.rate, "name": f.name, "carrier": f.carrier}
+        lines += [f"{k} = {_value(v)}" for k, v in pairs.items() if v is not None and v != ""]
+    lines += _section(
+        "observables",
+        {n: {"formula": o.expression, "unit": o.unit, "meaning": o.meaning} for n, o in model.observables.items()},
+    )
+    lines += _section("derived", {n: parameter(p) for n, p in model.derived.items()})
+    for check in model.checks:
+        lines += ["", "[[check]]", *(f"{k} = {_value(v)}" for k, v in check.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, rows: Mapping[str, Any]) -> list[str]:
+    return ["", f"[{name}]", *(f"{n} = {_value(r)}" for n, r in rows.items())] if rows else []
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, sp.Expr):
+        return _quote(to_text(value))
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{k} = {_value(v)}" for k, v in value.items() if v is not None and v != "")
+        return "{ " + inside + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    return repr(value)

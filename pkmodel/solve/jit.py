@@ -1,0 +1,31 @@
+"""numba's ``njit`` with this package's options and a type that keeps the decorated function's own.
+
+Options, and why: ``cache=True`` stores machine code beside the source (or in the user's cache folder where the
+source cannot be written to), so only the first process ever compiles. ``error_model="numpy"`` makes 0/0 a NaN that the
+solvers test for, instead of an exception inside a step. ``fastmath`` stays off: it lets the compiler assume
+that no NaN exists, and that test would be void.
+
+numba's cache looks only at the age of the file that holds the outermost function. So compiled functions call
+compiled functions of their own file only, and constants from elsewhere are passed in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba  # type: ignore[import-untyped, unused-ignore]
+
+
+def njit[F: Callable[..., object]](signature: str | None = None) -> Callable[[F], F]:
+    """Decorator that compiles a function.
+
+    Parameters
+    ----------
+    signature : str, optional
+        numba signature; with it the function is compiled (or fetched from the cache) at definition,
+        without it when first used inside another compiled function.
+    """
+    untyped: Any = numba.njit  # numba has no types of its own; whether a stub package is installed must not matter
+    decorator: Callable[[F], F] = untyped(signature, cache=True, error_model="numpy", fastmath=False)
+    return decorator

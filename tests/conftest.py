@@ -1,0 +1,13 @@
+"""Settings for the whole suite: no display, and property tests that give the same verdict twice."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib; children inherit it
+
+# The first example may compile a kernel, so no deadline; derandomised, so a failure is never a matter of luck.
+settings.register_profile("pkmodel", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pkmodel")
