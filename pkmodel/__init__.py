@@ -1,3 +1,92 @@
-"""Compartment models of radiopharmaceuticals: serial imaging in, absorbed dose and a plan out."""
+"""Compartment models of radiopharmaceuticals: serial imaging in, absorbed dose and a plan out.
+
+Research software, not a medical device. The public names below are imported when first used, so that
+``import pkmodel`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "model": ("Model", "Parameter"),
+    "library": ("list_models", "list_protocols", "list_studies", "load_model"),
+    "data": ("Curves", "Study", "load_study"),
+    "composition": ("instantiate", "join"),
+    "labelling": ("label",),
+    "checks": ("check",),
+    "regimen": ("Administration", "Regimen"),
+    "simulation": ("simulate",),
+    "nuclides": ("nuclide",),
+    "inference.protocol": ("Protocol", "load_protocol"),
+    "inference.fitting": ("fit",),
+    "inference.compare": ("compare",),
+    "inference.result": ("Fit",),
+    "dosimetry.integration": ("integrate",),
+    "dosimetry.absorbed": ("dose",),
+    "dosimetry.result": ("TIA", "Doses"),
+    "dosimetry.s_values": ("s_self",),
+    "dosimetry.s_matrix": ("load_s_matrix",),
+    "dosimetry.radiobiology": ("bed", "eqd2"),
+    "dosimetry.planning": ("Limit", "Plan", "plan"),
+    "main_job": ("run",),
+    "errors": ("PkmodelError",),
+}
+_HOME = {name: home for home, names in _WHERE.items() for name in names}
+_HOME["model_from_dict"] = _HOME["model_from_toml"] = _HOME["model_to_toml"] = "model_file"
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pkmodel' has no attribute {name!r}; known: {', '.join(__all__)}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from .checks import check as check
+    from .composition import instantiate as instantiate
+    from .composition import join as join
+    from .data import Curves as Curves
+    from .data import Study as Study
+    from .data import load_study as load_study
+    from .dosimetry.absorbed import dose as dose
+    from .dosimetry.integration import integrate as integrate
+    from .dosimetry.planning import Limit as Limit
+    from .dosimetry.planning import Plan as Plan
+    from .dosimetry.planning import plan as plan
+    from .dosimetry.radiobiology import bed as bed
+    from .dosimetry.radiobiology import eqd2 as eqd2
+    from .dosimetry.result import TIA as TIA
+    from .dosimetry.result import Doses as Doses
+    from .dosimetry.s_matrix import load_s_matrix as load_s_matrix
+    from .dosimetry.s_values import s_self as s_self
+    from .errors import PkmodelError as PkmodelError
+    from .inference.compare import compare as compare
+    from .inference.fitting import fit as fit
+    from .inference.protocol import Protocol as Protocol
+    from .inference.protocol import load_protocol as load_protocol
+    from .inference.result import Fit as Fit
+    from .labelling import label as label
+    from .library import list_models as list_models
+    from .library import list_protocols as list_protocols
+    from .library import list_studies as list_studies
+    from .library import load_model as load_model
+    from .main_job import run as run
+    from .model import Model as Model
+    from .model import Parameter as Parameter
+    from .model_file import model_from_dict as model_from_dict
+    from .model_file import model_from_toml as model_from_toml
+    from .model_file import model_to_toml as model_to_toml
+    from .nuclides import nuclide as nuclide
+    from .regimen import Administration as Administration
+    from .regimen import Regimen as Regimen
+    from .simulation import simulate as simulate

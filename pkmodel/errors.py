@@ -17,6 +17,9 @@ Every message says who, what was found, what is allowed, and the next step. A nu
 solver is not an exception: it is a status with a message in the result.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class PkmodelError(Exception):
     """Anything pkmodel refuses; its text is meant to be read by the user."""
@@ -56,3 +59,15 @@ class FitError(PkmodelError):
 
 class DoseError(PkmodelError):
     """A dose or plan that cannot be computed honestly."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggestion for a mistyped name: " (did you mean 'plasma'?)", or nothing where no name is near.
+
+    Parameters
+    ----------
+    name : str, as typed [text]
+    known : names that exist [text]
+    """
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -8,28 +8,23 @@ comparisons inside ``where`` and the functions of `FUNCTIONS` are let through.
 from __future__ import annotations
 
 import ast
-import difflib
 import keyword
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sympy as sp
 
-from .errors import ExpressionError
+from .errors import ExpressionError, did_you_mean
 
 TIME = "t"  # the one reserved name: time since the first administration [h]
 FUNCTIONS = ("exp", "log", "sqrt", "tanh", "abs", "min", "max", "where", "hill")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _LONGEST = 5000  # characters; a rate law that needs more is a mistake or an attack
 _LARGEST_POWER = 64
+_LARGEST_NUMBER = 300  # decimal exponent: what a double can hold
 
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-}
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: sp.Lt,
     ast.LtE: sp.Le,
@@ -97,14 +92,44 @@ def parse(text: str | float, known: Iterable[str], who: str) -> sp.Expr:
         result = _walk(tree.body, names, source, who)
     except RecursionError:
         raise ExpressionError(f"{who}: {source[:60]!r}... is nested too deeply") from None
+    except (TypeError, ValueError, ArithmeticError) as error:  # what sympy cannot combine
+        raise ExpressionError(f"{who}: {source!r} is not a formula ({error})") from None
+    return _checked(result, source, who)
+
+
+def _checked(result: Any, source: str, who: str) -> sp.Expr:
+    """The value of a formula or of a part of one; conditions, infinities and complex numbers are refused."""
     if not isinstance(result, sp.Expr):  # a comparison is not
-        raise ExpressionError(f"{who}: {source!r} is a condition, not a value; use where(condition, a, b)")
+        raise ExpressionError(f"{who}: a condition in {source!r} is not a value; use where(condition, a, b)")
     if result.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
         raise ExpressionError(f"{who}: {source!r} divides by zero")
+    if result.has(sp.I):
+        raise ExpressionError(f"{who}: {source!r} is not a real number")
+    if isinstance(result, sp.Rational) and result != 0:
+        size = math.log10(abs(result.p)) - math.log10(result.q)
+        if abs(size) > _LARGEST_NUMBER:
+            raise ExpressionError(f"{who}: the number 1e{size:.0f} in {source[:60]!r} is outside what can be computed")
     return result
 
 
 def _walk(node: ast.AST, known: set[str], source: str, who: str) -> Any:
+    """One node of the syntax tree as SymPy; a condition comes back as such."""
+
+    def value(part: ast.AST) -> sp.Expr:
+        return _checked(_walk(part, known, source, who), source, who)
+
+    def factors(part: ast.AST) -> list[sp.Expr]:
+        """A chain of products at once: pairwise, SymPy would multiply 2*(a + b)*(c + d) out in part."""
+        match part:
+            case ast.BinOp(left=left, op=ast.Mult(), right=right):
+                return factors(left) + factors(right)
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                return factors(left) + [1 / f for f in factors(right)]
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return [sp.Integer(-1), *factors(operand)]
+            case _:
+                return [value(part)]
+
     def refuse(what: str) -> ExpressionError:
         return ExpressionError(
             f"{who}: {what} in {source!r} is not allowed; a formula may use + - * / **, numbers, names, "
@@ -114,31 +139,34 @@ def _walk(node: ast.AST, known: set[str], source: str, who: str) -> Any:
     match node:
         case ast.Constant(value=bool()):
             raise refuse(f"{node.value!r}")
-        case ast.Constant(value=int() | float() as value):
+        case ast.Constant(value=int() | float() as number):
+            if not abs(number) < 10**_LARGEST_NUMBER:
+                raise refuse("a number this large")
             # Numbers as written, so that a proof such as mass balance is exact and 0.1 stays 1/10.
-            return sp.Rational(str(value))
+            return sp.Rational(str(number))
         case ast.Constant():
             raise refuse(f"the constant {node.value!r}")
         case ast.Name(id=name):
             if name in known:
                 return symbol(name)
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(name, known)
             listed = ", ".join(sorted(known)) or "nothing"
             raise ExpressionError(f"{who}: {name!r} in {source!r} is not known{hint}; known: {listed}")
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_walk(operand, known, source, who)
+        case ast.UnaryOp(op=ast.USub()) | ast.BinOp(op=ast.Mult() | ast.Div()):
+            return sp.Mul(*factors(node))
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _walk(operand, known, source, who)
+            return value(operand)
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            base, power = _walk(left, known, source, who), _walk(right, known, source, who)
-            if power.is_number and abs(power) > _LARGEST_POWER:
-                raise refuse(f"the power {power}")
+            base, power = value(left), value(right)
+            if power.is_number and not (isinstance(power, sp.Rational) and abs(power) <= _LARGEST_POWER):
+                raise refuse(f"the power {to_text(power)[:40]}")
             return base**power
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_walk(left, known, source, who), _walk(right, known, source, who))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return value(left) + value(right)
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return sp.Add(value(left), sp.Mul(-1, *factors(right)))
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
-            return _COMPARISONS[type(op)](_walk(left, known, source, who), _walk(right, known, source, who))
+            return _COMPARISONS[type(op)](value(left), value(right))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             if any(isinstance(a, ast.Starred) for a in args):
                 raise refuse("'*'")
@@ -160,13 +188,19 @@ def _call(name: str, args: list[Any], source: str, who: str) -> Any:
     if not wanted[0] <= len(args) <= wanted[1]:
         many = f"{wanted[0]}" if wanted[0] == wanted[1] else f"{wanted[0]} to {wanted[1]}"
         raise ExpressionError(f"{who}: {name}() in {source!r} takes {many} arguments, found {len(args)}")
+    for a in args[1:] if name == "where" else args:
+        _checked(a, source, who)
     match name:
         case "where":
             condition, yes, no = args
+            if isinstance(condition, sp.Expr):
+                raise ExpressionError(f"{who}: where() in {source!r} needs a comparison first, e.g. where(t < 5, a, b)")
             return sp.Piecewise((yes, condition), (no, True))
-        case "hill":  # hill(x, k, n) = x^n / (k^n + x^n), written in x/k so that n may be any real number
+        case "hill":  # hill(x, k, n) = x^n / (k^n + x^n), in x/k so that n may be any real number
             x, k, n = args
-            return 1 / (1 + (k / x) ** n) if x.is_number else (x / k) ** n / (1 + (x / k) ** n)
+            # below zero, where a solver may step by a rounding error, a broken power would not be a number
+            ratio = (x if n.is_Integer else sp.Max(0, x)) / k
+            return ratio**n / (1 + ratio**n)
         case "min":
             return sp.Min(*args)
         case "max":
@@ -183,6 +217,9 @@ def to_text(expression: sp.Expr) -> str:
 
 
 class _TextPrinter(sp.printing.str.StrPrinter):  # type: ignore[misc]  # sympy has no type information
+    def _print_Exp1(self, e: sp.Expr) -> str:
+        return "exp(1)"  # not E, which may be anyone's parameter
+
     def _print_Min(self, e: sp.Min) -> str:
         return f"min({', '.join(self._print(a) for a in e.args)})"
 

@@ -169,6 +169,16 @@ def same_dimension(a: str, b: str) -> bool:
 def convert(x: npt.ArrayLike, from_unit: str, to_unit: str, who: str = "") -> Any:
     """Convert numbers between two units of one dimension.
 
+    Parameters
+    ----------
+    x : number or array [from_unit]
+    from_unit, to_unit : str [text]
+    who : str, named first in the error message [text]
+
+    Returns
+    -------
+    float or array of the shape of x [to_unit]
+
     Raises
     ------
     UnitError
@@ -190,23 +200,46 @@ def convert(x: npt.ArrayLike, from_unit: str, to_unit: str, who: str = "") -> An
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
 
 
+def split(text: str, who: str = "", example: str = "7.4 GBq") -> tuple[float, str]:
+    """Take ``"7.4 GBq"`` apart into 7.4 and ``"GBq"``; the unit is not looked up.
+
+    Parameters
+    ----------
+    text : str, a number with its unit [text]
+    who : str, named first in the error message [text]
+    example : str, shown in the error message [text]
+
+    Raises
+    ------
+    UnitError
+        There is no number or no unit.
+    """
+    prefix = f"{who}: " if who else ""
+    match = _NUMBER.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise UnitError(f"{prefix}{text!r} is not a number with a unit; write for example {example!r}")
+    number, unit = match.groups()
+    if not unit.strip():
+        raise UnitError(f"{prefix}{text!r} has no unit; write for example {example!r}")
+    return float(number), unit
+
+
 def quantity(text: str, who: str = "") -> Quantity:
     """Read a number with its unit, e.g. ``"7.4 GBq"`` -> 7400 MBq.
+
+    Parameters
+    ----------
+    text : str, a number with its unit [text]
+    who : str, named first in the error message [text]
 
     Raises
     ------
     UnitError
         There is no number, no unit, or the unit is unknown.
     """
-    match = _NUMBER.fullmatch(text)
-    prefix = f"{who}: " if who else ""
-    if match is None:
-        raise UnitError(f"{prefix}{text!r} is not a number with a unit; write for example '7.4 GBq'")
-    number, unit = match.groups()
-    if not unit:
-        raise UnitError(f"{prefix}{text!r} has no unit; write for example '7.4 GBq'")
+    number, unit = split(text, who)
     scale, dim = _lookup(unit, who)
-    return Quantity(float(number) * scale, dim, text)
+    return Quantity(number * scale, dim, text)
 
 
 _CANONICAL = {

@@ -30,7 +30,9 @@ fi
 target=.
 [ "$kind" = dev ] && target='.[dev]'
 echo "installing pkmodel and what it needs into .venv (a few minutes the first time)"
-if ! "$python" -m pip install -qq --disable-pip-version-check --log "$log" -e "$target" </dev/null; then
+if ! "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off -e "$target" \
+    </dev/null >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
     echo "the installation failed; the whole log is in $log" >&2
     exit 1
 fi

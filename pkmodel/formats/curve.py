@@ -287,7 +287,9 @@ class Curve:
                 sizes["mass"] = litres * known
             else:
                 raise self._missing(
-                    unit, "the mass of the region (or volume and density)", 'mass = "310 g" for the region, or density='
+                    unit,
+                    "the mass of the region (or volume and density)",
+                    'density= here, or mass = "310 g" for the region',
                 )
         return sizes[old_per] / sizes[new_per]
 

@@ -228,6 +228,8 @@ def march(
             bend = max(_norm(f1, x, x, rtol, atol) / h0, slope)
             h1 = max(1e-6 * (stop - start), 1e-3 * h0) if bend < 1e-15 else (0.01 / bend) ** (1.0 / order)
             h1 = min(100.0 * h0, h1) if bend < np.inf else h0
+            # An empty state with a minute tolerance proposes less than time can resolve; the error test has the say.
+            h1 = max(h1, 64.0 * smallest)
             hint = h1 if hint == 0.0 else min(hint, h1)
         if nd > 0:
             _input(u0, du, k, 0.0, u)

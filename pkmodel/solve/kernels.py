@@ -3,18 +3,18 @@
 A kernel is a numba function with one of the two signatures below, which fixes its machine-level form. The
 driver in `esdirk` receives addresses and is compiled once for all models; a new model compiles only its kernels::
 
-    @numba.njit(RHS_SIGNATURE, error_model="numpy", cache=True)
+    @njit(RHS_SIGNATURE)                 # pkmodel.solve.jit.njit
     def rhs(t, y, u, p, out):            # out (n,)
         out[0] = -p[0] * y[0] + u[0]
 
-    @numba.njit(JAC_SIGNATURE, error_model="numpy", cache=True)
+    @njit(JAC_SIGNATURE)
     def jac(t, y, u, p, out):            # out (n, n), df_i/dy_j; likewise dfdp (n, np) and dfdu (n, q)
         out[0, 0] = -p[0]
 
 Rules: `out` arrives filled with zeros the first time and is never shared, so a matrix kernel writes its structural
-nonzeros only, the same ones at every call, and reads none; `error_model="numpy"` is required, because an exception
-cannot leave a kernel (a division by zero must be an infinity, which the driver reports as NOT_FINITE). The constant
-rate of a segment is added by the driver, not by the kernel.
+nonzeros only, the same ones at every call, and reads none. An exception cannot leave a kernel, so the option
+`error_model="numpy"`, which `jit.njit` sets, is required: a division by zero must be an infinity, which the driver
+reports as NOT_FINITE. The constant rate of a segment is added by the driver, not by the kernel.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class Seeds:
 
 
 def array(name: str, values: ArrayLike, *shape: int) -> Floats:
-    """`values` as a finite, contiguous float array of the given shape.
+    """`values` as a finite, contiguous, writeable float array of the given shape.
+
+    Compiled code is compiled for writeable arrays; it writes to none of its inputs.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ def array(name: str, values: ArrayLike, *shape: int) -> Floats:
     if not np.isfinite(result).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
         raise SimulationError(f"solver: {name}{list(where)} is {result[where]}; every number must be finite")
-    return result
+    return result if result.flags.writeable else result.copy()
 
 
 def check_timeline(

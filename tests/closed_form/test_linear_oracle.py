@@ -6,13 +6,17 @@ import csv
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
-from support import report, shared
+from numpy.typing import NDArray
 
 from pkmodel.solve.linear import integral_to_infinity, propagators, solve_linear
 from pkmodel.solve.status import Status
+from support import report, shared
+
+type Floats = NDArray[np.float64]
 
 FOLDER = "oracles/linear_compartment/"
 SCENARIOS = [
@@ -40,11 +44,12 @@ class Dose:
     duration: float = 0.0
 
 
-def parameters() -> dict:
-    return json.loads(shared(FOLDER + "linear_cpt_parameters.json").read_text())
+def parameters() -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(shared(FOLDER + "linear_cpt_parameters.json").read_text())
+    return values
 
 
-def matrix(model: str, values: dict) -> tuple[np.ndarray, float]:
+def matrix(model: str, values: dict[str, Any]) -> tuple[Floats, float]:
     """States depot, central and, in the two-compartment model, peripheral; also the central volume."""
     m = {k: float(v) for k, v in values["models"][model].items()}
     ka, n = float(values["KA"]), 3 if model == "2c" else 2
@@ -56,7 +61,7 @@ def matrix(model: str, values: dict) -> tuple[np.ndarray, float]:
     return A, m["V"]
 
 
-def doses_of(scenario: str, values: dict) -> list[Dose]:
+def doses_of(scenario: str, values: dict[str, Any]) -> list[Dose]:
     amount, tau = float(values["dose"]), float(values["tau_h"])
     repeats = 6 if "addl5" in scenario else 1
     if scenario.startswith("iv_bolus"):
@@ -70,7 +75,7 @@ def doses_of(scenario: str, values: dict) -> list[Dose]:
     return [Dose(first.time + i * tau, first.amount, first.into, first.duration) for i in range(repeats)]
 
 
-def states(A: np.ndarray, x0: np.ndarray, doses: list[Dose], at: list[float]) -> np.ndarray:
+def states(A: Floats, x0: Floats, doses: list[Dose], at: list[float]) -> Floats:
     """States at the wanted times, doses given at those times included."""
     n = A.shape[0]
     ends = [d.time + d.duration for d in doses]

@@ -8,13 +8,13 @@ import re
 
 import numpy as np
 import pytest
-from support import report, shared
 
 from pkmodel.data import Curves, load_study
 from pkmodel.errors import DataError
 from pkmodel.library import find, list_studies
 from pkmodel.nuclides import nuclide
 from pkmodel.units import dimension
+from support import report, shared
 
 SHIPPED = ("dbodc_99mtc", "l8a4_177lu_mouse", "radioiodine_uptake", "snmmi_p004")
 COUNTS = {"dbodc_99mtc": (2, 80), "l8a4_177lu_mouse": (2, 60), "radioiodine_uptake": (3, 9), "snmmi_p004": (1, 24)}
@@ -244,5 +244,5 @@ def test_l8a4_blood_ratio_shows_the_correction() -> None:
 
 
 def test_l8a4_has_no_mass_so_percent_per_organ_is_refused() -> None:
-    with pytest.raises(DataError, match="the mass of the region .* is not known"):
+    with pytest.raises(DataError, match=r"the mass of the region .* is not known"):
         _label("Lu-177")["liver"].to_unit("%IA")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import report, shared
 
 from pkmodel.data import Curve, Curves, decay_factor, load_study
 from pkmodel.errors import DataError, UnitError
 from pkmodel.formats.bids import read_frames, read_pet
 from pkmodel.nuclides import nuclide
+from support import report, shared
 
 NAN = math.nan
 
@@ -98,7 +98,7 @@ def test_density_relates_mass_and_volume() -> None:
     )
     only_mass = curve(volume=[NAN, NAN])
     report("100 MBq in 260 g at 1.04 g/mL", 0.4, only_mass.to_unit("MBq/mL", density="1.04 g/mL").value[0], rtol=1e-12)
-    with pytest.raises(DataError, match="density '1.05 g' is not a mass per volume"):
+    with pytest.raises(DataError, match=r"density '1\.05 g' is not a mass per volume"):
         bare.to_unit("kBq/mL", density="1.05 g")
 
 

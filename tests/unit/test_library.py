@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
 
 from pkmodel import library
 from pkmodel.errors import LibraryError
+from support import ROOT
 
 
 def test_root_holds_the_three_folders() -> None:
