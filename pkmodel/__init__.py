@@ -29,7 +29,9 @@ _WHERE = {
     "dosimetry.s_values": ("s_self",),
     "dosimetry.s_matrix": ("load_s_matrix",),
     "dosimetry.radiobiology": ("bed", "eqd2"),
-    "dosimetry.planning": ("Limit", "Plan", "plan"),
+    "dosimetry.limits": ("Limit", "published_limits"),
+    "dosimetry.planning": ("Plan", "plan"),
+    "dosimetry.practice": ("haenscheid", "known_half_life", "madsen", "mono_exponential", "trapezoid"),
     "main_job": ("run",),
     "errors": ("PkmodelError",),
 }
@@ -60,9 +62,15 @@ if TYPE_CHECKING:
     from .data import load_study as load_study
     from .dosimetry.absorbed import dose as dose
     from .dosimetry.integration import integrate as integrate
-    from .dosimetry.planning import Limit as Limit
+    from .dosimetry.limits import Limit as Limit
+    from .dosimetry.limits import published_limits as published_limits
     from .dosimetry.planning import Plan as Plan
     from .dosimetry.planning import plan as plan
+    from .dosimetry.practice import haenscheid as haenscheid
+    from .dosimetry.practice import known_half_life as known_half_life
+    from .dosimetry.practice import madsen as madsen
+    from .dosimetry.practice import mono_exponential as mono_exponential
+    from .dosimetry.practice import trapezoid as trapezoid
     from .dosimetry.radiobiology import bed as bed
     from .dosimetry.radiobiology import eqd2 as eqd2
     from .dosimetry.result import TIA as TIA

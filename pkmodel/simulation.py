@@ -407,6 +407,7 @@ def simulate(
         "digest": model.digest,
         "nuclide": model.nuclide,
         "regimen": str(plan or ""),
+        "given_MBq": plan.activity if plan else 0.0,
         "solver": solution.method,
         "warnings": "; ".join(run_warnings(problem)),
     }

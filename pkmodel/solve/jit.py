@@ -17,7 +17,7 @@ from typing import Any
 import numba  # type: ignore[import-untyped, unused-ignore]
 
 
-def njit[F: Callable[..., object]](signature: str | None = None) -> Callable[[F], F]:
+def njit[F: Callable[..., object]](signature: str | None = None, *, cache: bool = True) -> Callable[[F], F]:
     """Decorator that compiles a function.
 
     Parameters
@@ -25,7 +25,10 @@ def njit[F: Callable[..., object]](signature: str | None = None) -> Callable[[F]
     signature : str, optional
         numba signature; with it the function is compiled (or fetched from the cache) at definition,
         without it when first used inside another compiled function.
+    cache : bool
+        Whether to keep the machine code on disk. numba finds a cached function's module again by its name, so a
+        module that is not always imported under one name (a test, a script) must say no.
     """
     untyped: Any = numba.njit  # numba has no types of its own; whether a stub package is installed must not matter
-    decorator: Callable[[F], F] = untyped(signature, cache=True, error_model="numpy", fastmath=False)
+    decorator: Callable[[F], F] = untyped(signature, cache=cache, error_model="numpy", fastmath=False)
     return decorator

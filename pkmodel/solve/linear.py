@@ -94,7 +94,7 @@ def expm_metzler(A: ArrayLike, h: float = 1.0) -> Floats:
 
     Returns
     -------
-    (n, n) array; infinite entries where the exponential overflows [dimensionless]
+    (n, n) array; not finite where the exponential overflows, of which `propagators` gives a status [dimensionless]
 
     Raises
     ------

@@ -10,6 +10,8 @@ rtol, or give `satol` to put S under the error test too.
 
 Compilation, numba 0.68: the driver has one explicit signature and is compiled once for all models. A model's kernels
 arrive as addresses (`kernels.Kernels`), so a new model compiles its own few small functions and nothing else.
+Measured on one core: the driver 8 s once per installation, two kernels of a five-state model 0.8 s once, 7 ms from
+the disk cache; numba itself takes 0.5 s in every process, and one call of the driver 0.1 ms beside its steps.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ STATES = ("A_central", "A_tissue", "R_free", "RC_complex")
 type Floats = NDArray[np.float64]
 
 
-@njit(RHS_SIGNATURE)
+@njit(RHS_SIGNATURE, cache=False)
 def rhs(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     kel, kpt, ktp, v, r0, kdeg, kint, kon, koff = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
     binding = kon * y[0] / v * y[2] - koff * y[3]
@@ -35,7 +35,7 @@ def rhs(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[4] = kel * y[0] + v * kint * y[3]  # what has left, for the balance
 
 
-@njit(JAC_SIGNATURE)
+@njit(JAC_SIGNATURE, cache=False)
 def jac(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     kel, kpt, ktp, v, kdeg, kint, kon, koff = p[0], p[1], p[2], p[3], p[5], p[6], p[7], p[8]
     drug, target = kon * y[2] / v, kon * y[0] / v
@@ -46,7 +46,7 @@ def jac(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[4, 0], out[4, 3] = kel, v * kint
 
 
-@njit(DFDP_SIGNATURE)
+@njit(DFDP_SIGNATURE, cache=False)
 def dfdp(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     v, r0, kdeg, kint, kon, koff = p[3], p[4], p[5], p[6], p[7], p[8]
     pair = y[0] / v * y[2]

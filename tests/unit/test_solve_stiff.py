@@ -75,17 +75,17 @@ def test_stability_at_infinity() -> None:
         report(f"R(-1e9) of row {row + 1}", 0.0, float(R), atol=allowed)
 
 
-@njit(RHS_SIGNATURE)
+@njit(RHS_SIGNATURE, cache=False)
 def saturable_rhs(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0] = -p[0] * y[0] / (p[1] + y[0])
 
 
-@njit(JAC_SIGNATURE)
+@njit(JAC_SIGNATURE, cache=False)
 def saturable_jac(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0] = -p[0] * p[1] / (p[1] + y[0]) ** 2
 
 
-@njit(DFDP_SIGNATURE)
+@njit(DFDP_SIGNATURE, cache=False)
 def saturable_dfdp(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0] = -y[0] / (p[1] + y[0])
     out[0, 1] = p[0] * y[0] / (p[1] + y[0]) ** 2
@@ -145,23 +145,23 @@ RATES = np.array([[-200.0, 0.3], [0.5, -0.4]])
 GAIN = np.array([[2.0, 0.0], [0.0, 1.0]])
 
 
-@njit(RHS_SIGNATURE)
+@njit(RHS_SIGNATURE, cache=False)
 def linear_rhs(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0] = -p[0] * y[0] + p[1] * y[1] + 2.0 * u[0]
     out[1] = 0.5 * y[0] - 0.4 * y[1] + u[1]
 
 
-@njit(JAC_SIGNATURE)
+@njit(JAC_SIGNATURE, cache=False)
 def linear_jac(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0], out[0, 1], out[1, 0], out[1, 1] = -p[0], p[1], 0.5, -0.4
 
 
-@njit(DFDP_SIGNATURE)
+@njit(DFDP_SIGNATURE, cache=False)
 def linear_dfdp(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0], out[0, 1] = -y[0], y[1]
 
 
-@njit(DFDU_SIGNATURE)
+@njit(DFDU_SIGNATURE, cache=False)
 def linear_dfdu(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0], out[1, 1] = 2.0, 1.0
 
@@ -206,13 +206,13 @@ def test_everything_on_a_timeline_against_the_exact_solver() -> None:
     assert error[1] <= max(error[0], 1e-5)
 
 
-@njit(RHS_SIGNATURE)
+@njit(RHS_SIGNATURE, cache=False)
 def robertson_rhs(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     slow, fast, back = 0.04 * y[0], 3e7 * y[1] * y[1], 1e4 * y[1] * y[2]
     out[0], out[1], out[2] = back - slow, slow - back - fast, fast
 
 
-@njit(JAC_SIGNATURE)
+@njit(JAC_SIGNATURE, cache=False)
 def robertson_jac(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0], out[0, 1], out[0, 2] = -0.04, 1e4 * y[2], 1e4 * y[1]
     out[1, 0], out[1, 1], out[1, 2] = 0.04, -1e4 * y[2] - 6e7 * y[1], -1e4 * y[1]
@@ -235,22 +235,22 @@ def test_robertson() -> None:
     assert result.steps < 5000
 
 
-@njit(RHS_SIGNATURE)
+@njit(RHS_SIGNATURE, cache=False)
 def explosion_rhs(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0] = y[0] * y[0]
 
 
-@njit(JAC_SIGNATURE)
+@njit(JAC_SIGNATURE, cache=False)
 def explosion_jac(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0] = 2.0 * y[0]
 
 
-@njit(JAC_SIGNATURE)
+@njit(JAC_SIGNATURE, cache=False)
 def wrong_jac(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0, 0] = np.nan
 
 
-@njit(RHS_SIGNATURE)
+@njit(RHS_SIGNATURE, cache=False)
 def root_rhs(t: float, y: Floats, u: Floats, p: Floats, out: Floats) -> None:
     out[0] = -1.0 / (y[0] - 1.0)
 
@@ -264,6 +264,21 @@ def test_failures_are_statuses() -> None:
     assert solve_stiff(explosion, [], [1.0], *line, max_steps=3).status == Status.TOO_MANY_STEPS
     assert solve_stiff(Kernels(root_rhs, explosion_jac), [], [1.0], *line).status == Status.NOT_FINITE
     assert solve_stiff(Kernels(explosion_rhs, wrong_jac), [], [1.0], *line).status == Status.SINGULAR
+
+
+def test_an_absolute_tolerance_far_below_rounding_does_no_harm() -> None:
+    kernels, line = Kernels(robertson_rhs, robertson_jac), no_events([0.0, 40.0], 3)
+    usual, minute = (solve_stiff(kernels, [], [1.0, 0.0, 0.0], *line, rtol=1e-8, atol=a) for a in (1e-15, 1e-30))
+    assert minute.status == Status.OK, minute.message
+    report("Robertson, y2 at 40, atol 1e-30", float(usual.X[1, 1]), float(minute.X[1, 1]), rtol=1e-6)
+
+
+def test_arrays_that_may_not_be_written_to_are_taken() -> None:
+    arrays = [np.array([2.0, 1.5]), np.array([10.0]), *no_events([0.0, 6.0], 1)]
+    for a in arrays:
+        a.setflags(write=False)
+    result = solve_stiff(Kernels(saturable_rhs, saturable_jac), *arrays)
+    report("read-only arrays", float(saturable_exact(2.0, 1.5, 10.0, 6.0)), float(result.X[1, 0]), rtol=1e-6)
 
 
 def test_requests_that_cannot_be_met_are_refused() -> None:
