@@ -12,8 +12,8 @@ import sympy as sp
 from .dimensions import dimension_of, multiply, symbol_dimensions
 from .errors import PkmodelError
 from .expressions import TIME, symbol, to_text
-from .model import OUTSIDE, Model, iterate_expressions
-from .units import dimension
+from .model import OUTSIDE, Compartment, Model, iterate_expressions
+from .units import Dimension, dimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,13 @@ def check(model: Model) -> CheckReport:
     CheckReport
         Printable; ``bool(report)`` says whether all hold.
     """
-    findings = [*_units(model), _mass_balance(model), *_flow_balance(model), _empty_compartments(model)]
+    findings = [
+        *_units(model),
+        _mass_balance(model),
+        *_flow_balance(model),
+        *_doses(model),
+        _empty_compartments(model),
+    ]
     return CheckReport(model=model.name, findings=tuple(findings), notes=tuple(_notes(model)))
 
 
@@ -75,11 +81,8 @@ def _units(model: Model) -> list[Finding]:
     hour = dimension("h")
     problems: list[str] = []
 
-    def expect(what: str, expression: sp.Expr, unit: str, per_hour: bool = False) -> None:
+    def expect(what: str, expression: sp.Expr, wanted: Dimension) -> None:
         try:
-            wanted = dimension(unit)
-            if per_hour:
-                wanted = multiply(wanted, hour, -1)
             found = dimension_of(expression, known, what)
         except PkmodelError as error:
             problems.append(str(error))
@@ -90,31 +93,37 @@ def _units(model: Model) -> list[Finding]:
     for f in model.flows:
         ends = [model.compartments[e] for e in (f.source, f.target) if e != OUTSIDE]
         for c in ends:
-            expect(f"flow {f} (at {c.name} [{c.unit}])", f.rate, c.unit, per_hour=True)
+            expect(f"flow {f} (at {c.name} [{c.unit}])", f.rate, multiply(dimension(c.unit), hour, -1))
         if f.carrier is not None:
-            expect(f"carrier of flow {f}", f.carrier, "L/h")
+            expect(f"carrier of flow {f}", f.carrier, dimension("L/h"))
     for c in model.compartments.values():
-        expect(f"initial {c.name}", c.initial, c.unit)
+        expect(f"initial {c.name}", c.initial, dimension(c.unit))
         if c.receptor is not None:
-            expect(f"receptor {c.name}", c.receptor, c.unit)
+            expect(f"receptor {c.name}", c.receptor, dimension(c.unit))
     for o in model.observables.values():
-        expect(f"observable {o.name}", o.expression, o.unit)
+        expect(f"observable {o.name}", o.expression, dimension(o.unit))
     for p in (*model.parameters.values(), *model.derived.values()):
         if p.formula is not None:
-            expect(f"parameter {p.name}", p.formula, p.unit)
+            expect(f"parameter {p.name}", p.formula, dimension(p.unit))
     for route, parts in model.administration.items():
         for c_name, e in parts.items():
-            expect(f"administration {route} into {c_name}", e, "1")
+            state = dimension(model.compartments[c_name].unit)
+            dose = "MBq" if "activity" in dict(state.exponents) else "nmol"
+            expect(f"administration {route} into {c_name}, per {dose}", e, multiply(state, dimension(dose), -1))
     for i in model.inputs.values():
         if i.delay:
-            expect(f"delay of input {i.name}", symbol(i.delay), "h")
+            expect(f"delay of input {i.name}", symbol(i.delay), hour)
     expressions = len(list(iterate_expressions(model)))
     detail = "; ".join(problems) if problems else f"{expressions} expressions"
     return [Finding("units", not problems, detail)]
 
 
 def _mass_balance(model: Model) -> Finding:
-    """d/dt of all ligand = made - excreted - decayed, as an identity in every state and parameter."""
+    """d/dt of all ligand = made - excreted - decayed, as an identity in every state and parameter.
+
+    Flows between amounts conserve by their form; what can break it is a flow to a binding site, or one between
+    concentrations that refer to different volumes.
+    """
     ligand = [c.name for c in model.compartments.values() if c.kind == "ligand"]
     if not ligand:
         return Finding("mass balance", True, "no ligand compartments")
@@ -125,6 +134,13 @@ def _mass_balance(model: Model) -> Finding:
         source_in, target_in = f.source in inside, f.target in inside
         if f.source != OUTSIDE and f.target != OUTSIDE and source_in != target_in:
             return Finding("mass balance", False, f"flow {f} turns ligand into a binding site or back")
+        if source_in and target_in:
+            a, b = model.compartments[f.source], model.compartments[f.target]
+            if _per_volume(a) and a.region != b.region:
+                detail = (
+                    f"flow {f} is between concentrations of two regions, {a.region!r} and {b.region!r}; use amounts"
+                )
+                return Finding("mass balance", False, detail)
         if source_in and f.target == OUTSIDE:
             crossing -= f.rate
         elif target_in and f.source == OUTSIDE:
@@ -132,27 +148,29 @@ def _mass_balance(model: Model) -> Finding:
     rest = sp.simplify((change - crossing).xreplace(model.resolved))
     if rest != 0:
         return Finding("mass balance", False, f"left over: {to_text(rest)}")
-    per_volume = [c for c in ligand if dict(dimension(model.compartments[c].unit).exponents).get("length")]
-    where = " (per volume of tissue)" if per_volume else ""
+    where = " (per volume of tissue)" if any(_per_volume(model.compartments[c]) for c in ligand) else ""
     return Finding("mass balance", True, f"given = present + excreted + decayed{where}, proved")
 
 
+def _per_volume(c: Compartment) -> bool:
+    return "length" in dict(dimension(c.unit).exponents)
+
+
 def _flow_balance(model: Model) -> list[Finding]:
-    """At each node that carried flows enter and leave, the volumes that enter equal those that leave."""
+    """Carried volumes that enter a node equal those that leave; what nothing leaves (a bladder) may fill."""
     nodes: dict[str, sp.Expr] = {}
-    both: dict[str, set[str]] = {}
+    drained = {f.source for f in model.flows}
     for f in model.flows:
         if f.carrier is None:
             continue
-        for end, sign, side in ((f.target, 1, "in"), (f.source, -1, "out")):
-            if end != OUTSIDE:
+        for end, sign in ((f.target, 1), (f.source, -1)):
+            if end in drained and end != OUTSIDE:
                 nodes[end] = nodes.get(end, sp.Integer(0)) + sign * f.carrier
-                both.setdefault(end, set()).add(side)
     problems = []
     for node, net in nodes.items():
         rest = sp.simplify(net.xreplace(model.resolved))
         if rest != 0:
-            values = {symbol(n): model.parameters[n].canonical for n in model.primary}
+            values = {symbol(n): p.canonical for n, p in model.parameters.items() if p.value is not None}
             number = rest.subs(values)
             amount = f" = {float(number):+.4g} L/h" if number.is_number else ""
             problems.append(f"{node}: in minus out is {to_text(rest)}{amount}")
@@ -161,10 +179,24 @@ def _flow_balance(model: Model) -> list[Finding]:
     return [Finding("flow balance", not problems, "; ".join(problems) or f"{len(nodes)} nodes, proved")]
 
 
+def _doses(model: Model) -> list[Finding]:
+    """No route gives more than the dose: joined models may each send a route of one name to a place of their own."""
+    problems = []
+    values = {symbol(n): p.canonical for n, p in model.parameters.items() if p.value is not None}
+    for route, parts in model.administration.items():
+        pure = [e for c, e in parts.items() if not _per_volume(model.compartments[c])]
+        total = sp.Add(*pure).xreplace(model.resolved).subs(values)
+        if total.is_number and float(total) > 1 + 1e-9:
+            problems.append(f"{route} gives {float(total):.4g} times the dose, to {', '.join(parts)}")
+    if not model.administration:
+        return []
+    return [Finding("doses", not problems, "; ".join(problems) or "no route gives more than the dose")]
+
+
 def _empty_compartments(model: Model) -> Finding:
     """A compartment that is empty cannot lose anything; otherwise amounts would become negative."""
     problems = []
-    values = {symbol(n): p.canonical for n, p in model.parameters.items() if p.value is not None}
+    values = {symbol(n): 1.0 if p.value is None else p.canonical for n, p in model.parameters.items()}
     probe = {symbol(c): sp.Rational(7 + 3 * k, 10) for k, c in enumerate(model.compartments)}
     probe |= {symbol(i): sp.Rational(9, 10) for i in model.inputs} | {symbol(TIME): sp.Integer(1)}
     for c in model.compartments.values():

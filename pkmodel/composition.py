@@ -37,7 +37,13 @@ def join(*models: Model, name: str = "") -> Model:
             raise ModelError(f"{who}: label after joining: one is labelled {first.nuclide!r}, one {other.nuclide!r}")
         routes = {r: dict(p) for r, p in result.administration.items()}
         for route, parts in other.administration.items():
-            routes.setdefault(route, {}).update(parts)
+            ours = routes.setdefault(route, {})
+            for target, share in parts.items():
+                if ours.setdefault(target, share) != share:
+                    raise ModelError(
+                        f"{who}: administration {route} into {target}: {to_text(ours[target])} in one and "
+                        f"{to_text(share)} in the other"
+                    )
         result = replace(
             result,
             parameters=_merge(result.parameters, other.parameters, f"{who}: parameter"),
@@ -61,19 +67,18 @@ def _merge[T](ours: Mapping[str, T], theirs: Mapping[str, T], who: str) -> dict[
 
 def _agree(a: Any, b: Any, who: str) -> Any:
     """The part that both models mean, or an error that says in what they differ."""
-    if a.__class__ is Parameter and a.unit != b.unit or hasattr(a, "unit") and a.unit != b.unit:
-        if dimension(a.unit) != dimension(b.unit):
-            raise ModelError(
-                f"{who}: unit {a.unit!r} ({dimension(a.unit)}) in one and {b.unit!r} ({dimension(b.unit)}) in the "
-                "other; rename one of them"
-            )
+    if a.unit != b.unit and dimension(a.unit) != dimension(b.unit):
+        raise ModelError(
+            f"{who}: unit {a.unit!r} ({dimension(a.unit)}) in one and {b.unit!r} ({dimension(b.unit)}) in the "
+            "other; rename one of them"
+        )
     if isinstance(a, Parameter):
         if b.value is None and b.formula is None:
             return a
         if a.value is None and a.formula is None:
             return b
-        same_value = a.value is not None and b.value is not None and abs(a.canonical - b.canonical) <= 1e-12 * abs(
-            a.canonical
+        same_value = (
+            a.value is not None and b.value is not None and abs(a.canonical - b.canonical) <= 1e-12 * abs(a.canonical)
         )
         if not (same_value or (a.formula is not None and a.formula == b.formula)):
             raise ModelError(
@@ -88,7 +93,7 @@ def _agree(a: Any, b: Any, who: str) -> Any:
 
 
 def _describe(p: Parameter) -> str:
-    return to_text(p.formula) if p.formula is not None else f"{p.value:g} {p.unit}"
+    return to_text(p.formula) if p.formula is not None else f"{p.value!r} {p.unit}"
 
 
 def instantiate(
@@ -116,12 +121,14 @@ def instantiate(
         The table names a parameter the tissue does not have, or `shared` a part it does not have.
     """
     table: Mapping[str, Mapping[str, Any]] = organs.to_dict("index") if hasattr(organs, "to_dict") else organs
-    if not table:
+    if not len(table):
         raise ModelError(f"{tissue.who}: no organs to instantiate it for")
     keep = set(shared)
     everything = [*tissue.parameters, *tissue.compartments, *tissue.inputs, *tissue.observables, *tissue.derived]
     if unknown := keep - set(everything):
-        raise ModelError(f"{tissue.who}: shared {', '.join(sorted(unknown))}: no such part; known: {', '.join(everything)}")
+        raise ModelError(
+            f"{tissue.who}: shared {', '.join(sorted(unknown))}: no such part; known: {', '.join(everything)}"
+        )
     parts = []
     for organ, values in table.items():
         names = {n: organ if n == ORGAN else f"{n}_{organ}" for n in everything if n not in keep}

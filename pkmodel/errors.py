@@ -69,5 +69,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     name : str, as typed [text]
     known : names that exist [text]
     """
-    near = difflib.get_close_matches(name, sorted(known), n=1)
+    names = sorted(known)
+    near = [n for n in names if n.casefold() == name.casefold()] or difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

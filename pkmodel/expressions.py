@@ -105,10 +105,14 @@ def _checked(result: Any, source: str, who: str) -> sp.Expr:
         raise ExpressionError(f"{who}: {source!r} divides by zero")
     if result.has(sp.I):
         raise ExpressionError(f"{who}: {source!r} is not a real number")
-    if isinstance(result, sp.Rational) and result != 0:
-        size = math.log10(abs(result.p)) - math.log10(result.q)
+    if result.is_number and result != 0:
+        # Parts were checked before, so this costs little: a tower such as exp(exp(exp(100))) is never evaluated.
+        if isinstance(result, sp.Rational):
+            size = math.log10(abs(result.p)) - math.log10(result.q)
+        else:
+            size = float(sp.log(abs(result.evalf(15)), 10).evalf(15))
         if abs(size) > _LARGEST_NUMBER:
-            raise ExpressionError(f"{who}: the number 1e{size:.0f} in {source[:60]!r} is outside what can be computed")
+            raise ExpressionError(f"{who}: a number of size 1e{size:.3g} in {source[:60]!r} cannot be computed with")
     return result
 
 

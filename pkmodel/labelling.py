@@ -52,6 +52,7 @@ def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Mode
     for name in (LAMBDA, MOLAR_ACTIVITY):
         if name in model.symbols:
             raise ModelError(f"{model.who}: {name!r} is reserved for the label; rename it")
+    _refuse_what_has_no_activity(model)
     ligand = [c for c in model.compartments.values() if c.kind == "ligand"]
     hot = {c.name: symbol(f"{c.name}_hot" if cold else c.name) for c in ligand}
     chill = {c.name: symbol(f"{c.name}_cold") for c in ligand} if cold else {}
@@ -92,6 +93,21 @@ def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Mode
     )
 
 
+def _refuse_what_has_no_activity(model: Model) -> None:
+    for c in model.compartments.values():
+        if c.kind == "ligand" and not {"substance", "activity"} & dict(dimension(c.unit).exponents).keys():
+            raise ModelError(
+                f"{model.who}: compartment {c.name} is in {c.unit!r}; a label needs ligand in nmol (or in MBq, for a "
+                "model written in activities)"
+            )
+    for f in model.flows:
+        kinds = {model.compartments[e].kind for e in (f.source, f.target) if e != OUTSIDE}
+        if len(kinds) > 1:
+            raise ModelError(
+                f"{model.who}: flow {f} runs between ligand and binding site; write a flow of ligand and one of sites"
+            )
+
+
 def _constants(n: Nuclide) -> dict[str, Parameter]:
     return {
         LAMBDA: Parameter(
@@ -121,6 +137,8 @@ def _compartments(model: Model, cold: bool) -> dict[str, Compartment]:
         if c.kind != "ligand" or not cold:
             out[c.name] = c
             continue
+        if taken := {f"{c.name}_hot", f"{c.name}_cold"} & {*model.symbols, *model.observables}:
+            raise ModelError(f"{model.who}: {', '.join(sorted(taken))}: the label needs this name; rename the part")
         out[f"{c.name}_hot"] = replace(c, name=f"{c.name}_hot", initial=sp.Integer(0), meaning=f"{c.meaning} (hot)")
         out[f"{c.name}_cold"] = replace(c, name=f"{c.name}_cold", meaning=f"{c.meaning} (cold)")
     return out
@@ -131,7 +149,8 @@ def _refuse_unlabelled_production(model: Model, flow: Flow) -> None:
     driven = {s.name for s in flow.rate.free_symbols} & {*model.inputs}
     if made and model.compartments[flow.target].kind == "ligand" and not driven:
         raise ModelError(
-            f"{model.who}: flow {flow} makes ligand inside the body, which is not radioactive; use label(..., cold=True)"
+            f"{model.who}: flow {flow} makes ligand inside the body, which is not radioactive; use "
+            "label(..., cold=True)"
         )
 
 
@@ -181,13 +200,9 @@ def carriers(model: Model, flow: Flow) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
     rest = flow.rate
     forward = back = sp.Integer(0)
     if flow.source != OUTSIDE:
-        s = symbol(flow.source)
-        without = rest.subs(s, 0)
-        forward, rest = sp.cancel((rest - without) / s), without
+        forward, rest = _share(model, flow, rest, symbol(flow.source))
     if flow.target != OUTSIDE and rest != 0:
-        s = symbol(flow.target)
-        without = rest.subs(s, 0)
-        back, rest = sp.cancel((rest - without) / s), without
+        back, rest = _share(model, flow, rest, symbol(flow.target))
     rest = sp.simplify(rest)
     if rest != 0 and flow.source != OUTSIDE:
         raise ModelError(
@@ -197,19 +212,54 @@ def carriers(model: Model, flow: Flow) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
     return forward, back, rest
 
 
-def _observe(
-    model: Model, o: Observable, hot: dict[str, sp.Symbol], total: dict[sp.Symbol, sp.Expr]
-) -> Observable:
-    """Activity of an observable that is linear in the ligand; anything else (an occupancy) stays in totals."""
+def _share(model: Model, flow: Flow, rate: sp.Expr, s: sp.Symbol) -> tuple[sp.Expr, sp.Expr]:
+    """Write a rate as ``share*s + rest``, the rest being what flows when `s` is empty."""
+    rest = rate.subs(s, 0)
+    if powers := [p for p in rest.atoms(sp.Pow) if p.base == 0]:  # 0**n in hill(): its power is positive
+        rest = rest.xreplace(dict.fromkeys(powers, sp.Integer(0)))
+    moved = rate - rest
+    powers = [p for p in moved.atoms(sp.Pow) if not p.exp.is_Integer and _per(p.base, s) is not None]
+    if len(powers) == 1:  # (s/k)**n = s * (s/k)**(n - 1)/k, which is finite where s is zero
+        (p,) = powers
+        stand_in = sp.Dummy("power")
+        by_power = sp.together(moved.xreplace({p: stand_in}))
+        top, bottom = sp.fraction(by_power)
+        share = sp.cancel(top / stand_in)
+        if share.has(1 / stand_in) or s in share.free_symbols - {stand_in}:
+            share = sp.zoo
+        else:
+            share = (share / bottom).xreplace({stand_in: p}) * p.base ** (p.exp - 1) * _per(p.base, s)
+    else:
+        share = sp.cancel(moved / s)
+        if share.subs(s, 0).has(sp.nan, sp.zoo, sp.oo, -sp.oo):
+            share = sp.zoo
+    if rest.has(sp.nan, sp.zoo, sp.oo, -sp.oo) or share.has(sp.zoo):
+        raise ModelError(
+            f"{model.who}: flow {flow}: {to_text(rate)!r} is no product of {s.name} and something finite, so it "
+            "cannot be "
+            "divided between hot and cold"
+        )
+    return share, rest
+
+
+def _per(base: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
+    """c where base is c*s (for s not below zero), else None."""
+    ratio = base.xreplace({sp.Max(0, s): s}) / s
+    return ratio if s in base.free_symbols and s not in ratio.free_symbols else None
+
+
+def _observe(model: Model, o: Observable, hot: dict[str, sp.Symbol], total: dict[sp.Symbol, sp.Expr]) -> Observable:
+    """Activity of an observable that is an amount of ligand; anything else (an occupancy) stays in totals."""
     ligand = [symbol(c) for c in hot if symbol(c) in o.expression.free_symbols]
     linear = all(sp.diff(o.expression, a, b) == 0 for a in ligand for b in ligand)
-    if not ligand or not linear:
+    found = dict(dimension(o.unit).exponents)
+    if not ligand or not linear or not {"substance", "activity"} & found.keys():
         return replace(o, expression=o.expression.xreplace(total))
     swapped = o.expression.xreplace({symbol(c): h for c, h in hot.items()})
-    found = dict(dimension(o.unit).exponents)
-    if "substance" not in found:
+    if "activity" in found:
         return replace(o, expression=swapped)
-    expression = swapped * symbol(MOLAR_ACTIVITY)
+    sites = {symbol(c): 0 for c in model.compartments if c not in hot}  # counted with the ligand, but not radioactive
+    expression = swapped.xreplace(sites) * symbol(MOLAR_ACTIVITY)
     known = symbol_dimensions(model) | {str(h): dimension(model.compartments[c].unit) for c, h in hot.items()}
     known[MOLAR_ACTIVITY] = dimension("MBq/nmol")
     unit = canonical_unit(dimension_of(expression, known, f"{model.who}: observable {o.name}") or dimension("MBq"))

@@ -16,90 +16,12 @@ from typing import Any
 
 import sympy as sp
 
-from .errors import ModelError
-from .expressions import check_name, symbol, to_text
-from .units import convert, dimension, factor, quantity
+from .errors import ModelError, UnitError, did_you_mean
+from .expressions import TIME, check_name, symbol, to_text
+from .parts import KINDS, OUTSIDE, STATUSES, Compartment, Flow, Input, Observable, Parameter
+from .units import dimension, factor, quantity
 
-STATUSES = ("published", "derived", "predicted", "assumed", "unverified", "fitted", "physical")
-KINDS = ("ligand", "site")  # a site binds ligand and is not labelled: receptors as states
-OUTSIDE = ""  # where a flow without "to" goes, and one without "from" comes from
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """A number of the model with its unit, or a formula of other parameters.
-
-    `cv` is the between-subject spread as a coefficient of variation of a log-normal; `fixed` marks what a fit
-    must never free (physical constants).
-    """
-
-    name: str
-    unit: str
-    value: float | None = None
-    formula: sp.Expr | None = None
-    lower: float = -math.inf
-    upper: float = math.inf
-    cv: float | None = None
-    meaning: str = ""
-    source: str = ""
-    status: str = "assumed"
-    fixed: bool = False
-
-    @property
-    def canonical(self) -> float:
-        """Value in canonical units (nan for a formula)."""
-        return math.nan if self.value is None else self.value * factor(self.unit, self.name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compartment:
-    """An amount or concentration that changes in time."""
-
-    name: str
-    unit: str
-    region: str = ""
-    initial: sp.Expr = sp.Integer(0)
-    kind: str = "ligand"
-    receptor: sp.Expr | None = None  # the capacity that hot and cold ligand share
-    meaning: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
-    """A rate from one compartment to another; no source: made, no target: leaves the body.
-
-    `carrier` is the volume flow (blood, lymph) that carries it, where there is one; `decay` marks what `label` adds.
-    """
-
-    source: str
-    target: str
-    rate: sp.Expr
-    name: str = ""
-    carrier: sp.Expr | None = None
-    decay: bool = False
-
-    def __str__(self) -> str:
-        return self.name or f"{self.source or '(made)'} -> {self.target or '(out)'}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observable:
-    """What can be measured: a formula of compartments, inputs and parameters."""
-
-    name: str
-    expression: sp.Expr
-    unit: str
-    meaning: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """A measured curve that drives the model, e.g. the arterial plasma; `delay` names a parameter [time]."""
-
-    name: str
-    unit: str
-    delay: str = ""
-    meaning: str = ""
+__all__ = ["KINDS", "OUTSIDE", "STATUSES", "Compartment", "Flow", "Input", "Model", "Observable", "Parameter"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +45,7 @@ class Model:
     references: tuple[str, ...] = ()
     checks: tuple[Mapping[str, Any], ...] = ()
     nuclide: str = ""  # set by `label`
-    origin: str = ""  # file the model came from, for messages
+    origin: str = field(default="", compare=False)  # file the model came from, for messages
 
     def __post_init__(self) -> None:
         validate(self)
@@ -204,7 +126,10 @@ class Model:
         for name, new in values.items():
             old = parameters.get(name)
             if old is None:
-                raise ModelError(f"{self.who}: no parameter {name!r}; known: {', '.join(self.parameters)}")
+                raise ModelError(
+                    f"{self.who}: no parameter {name!r}{did_you_mean(name, self.parameters)}; known: "
+                    f"{', '.join(self.parameters)}"
+                )
             if isinstance(new, Parameter):
                 parameters[name] = replace(new, name=name)
                 continue
@@ -213,7 +138,10 @@ class Model:
             if isinstance(new, str):
                 read = quantity(new, f"{self.who}: {name}")
                 if read.dimension != dimension(old.unit):
-                    convert(1.0, new.split()[-1], old.unit, f"{self.who}: {name}")  # raises with both dimensions
+                    raise UnitError(
+                        f"{self.who}: {name} = {new!r} is {read.dimension}, but the parameter is in {old.unit!r} "
+                        f"({dimension(old.unit)})"
+                    )
                 new = read.value / factor(old.unit)
             parameters[name] = replace(old, value=float(new))
         return replace(self, parameters=parameters)
@@ -229,7 +157,9 @@ class Model:
         everything = [*self.parameters, *self.compartments, *self.inputs, *self.observables, *self.derived]
         for old in names:
             if old not in everything:
-                raise ModelError(f"{self.who}: cannot rename {old!r}; known: {', '.join(everything)}")
+                raise ModelError(
+                    f"{self.who}: cannot rename {old!r}{did_you_mean(old, everything)}; known: {', '.join(everything)}"
+                )
         swap = {symbol(o): symbol(n) for o, n in names.items()}
 
         def new(name: str) -> str:
@@ -248,9 +178,7 @@ class Model:
                 out[new(name)] = replace(part, **changes)  # type: ignore[type-var]
             return out
 
-        inputs = {
-            n: replace(i, delay=new(i.delay) if i.delay else "") for n, i in renamed(self.inputs).items()
-        }
+        inputs = {n: replace(i, delay=new(i.delay) if i.delay else "") for n, i in renamed(self.inputs).items()}
         return replace(
             self,
             parameters=renamed(self.parameters, a="formula"),
@@ -259,9 +187,7 @@ class Model:
             derived=renamed(self.derived, a="formula"),
             inputs=inputs,
             flows=tuple(
-                replace(
-                    f, source=new(f.source), target=new(f.target), rate=formula(f.rate), carrier=formula(f.carrier)
-                )
+                replace(f, source=new(f.source), target=new(f.target), rate=formula(f.rate), carrier=formula(f.carrier))
                 for f in self.flows
             ),
             administration={
@@ -274,7 +200,9 @@ class Model:
         lines = [f"{self.name}: {self.title}" if self.title else self.name]
         if self.nuclide:
             lines.append(f"  labelled with {self.nuclide}")
-        lines.append("  compartments: " + (", ".join(f"{n} [{c.unit}]" for n, c in self.compartments.items()) or "none"))
+        lines.append(
+            "  compartments: " + (", ".join(f"{n} [{c.unit}]" for n, c in self.compartments.items()) or "none")
+        )
         lines += [f"  {f}: {to_text(f.rate)}" for f in self.flows]
         lines += [f"  observe {n} [{o.unit}] = {to_text(o.expression)}" for n, o in self.observables.items()]
         for n, p in self.parameters.items():
@@ -298,13 +226,15 @@ def validate(model: Model) -> None:
             if name in seen:
                 raise ModelError(f"{who}: {name!r} is both a {seen[name]} and a {group}")
             seen[name] = group
-    for name in (*model.observables, *model.derived):
-        check_name(name, f"{who}: observable")
-        if name in model.parameters or name in model.inputs:
-            raise ModelError(f"{who}: {name!r} is both an observable and a {seen[name]}")
-    for p in model.parameters.values():
+    for group, names in (("observable", model.observables), ("derived number", model.derived)):
+        for name in names:
+            check_name(name, f"{who}: {group}")
+            if name in model.parameters or name in model.inputs:
+                raise ModelError(f"{who}: {name!r} is both a {seen[name]} and of another kind: {group}")
+    for p in (*model.parameters.values(), *model.derived.values()):
         _validate_parameter(p, who)
     for c in model.compartments.values():
+        factor(c.unit, f"{who}: compartment {c.name}")
         if c.kind not in KINDS:
             raise ModelError(f"{who}: compartment {c.name}: kind {c.kind!r} is not known; allowed: {', '.join(KINDS)}")
     for flow in model.flows:
@@ -313,17 +243,42 @@ def validate(model: Model) -> None:
         for end in (flow.source, flow.target):
             if end != OUTSIDE and end not in model.compartments:
                 known = ", ".join(model.compartments) or "none"
-                raise ModelError(f"{who}: flow {flow}: {end!r} is not a compartment; known: {known}")
+                hint = did_you_mean(end, model.compartments)
+                raise ModelError(f"{who}: flow {flow}: {end!r} is not a compartment{hint}; known: {known}")
+    for o in model.observables.values():
+        if o.unit:  # left open in a file, it is filled in at once
+            factor(o.unit, f"{who}: observable {o.name}")
     for i in model.inputs.values():
+        factor(i.unit, f"{who}: input {i.name}")
         if i.delay and i.delay not in model.parameters:
             raise ModelError(f"{who}: input {i.name}: delay {i.delay!r} is not a parameter")
+        if i.delay and model.parameters[i.delay].formula is not None:
+            raise ModelError(f"{who}: input {i.name}: delay {i.delay} is a formula; name a parameter with a value")
     for route, parts in model.administration.items():
-        for c in parts:
-            if c not in model.compartments:
-                raise ModelError(f"{who}: administration {route}: {c!r} is not a compartment")
+        check_name(route, f"{who}: administration")
+        for target in parts:
+            if target not in model.compartments:
+                hint = did_you_mean(target, model.compartments)
+                raise ModelError(f"{who}: administration {route}: {target!r} is not a compartment{hint}")
     if model.scope not in ("body", "region"):
         raise ModelError(f"{who}: scope {model.scope!r} is not known; allowed: body, region")
     _formula_order(model)
+    _validate_symbols(model)
+
+
+def _validate_symbols(model: Model) -> None:
+    """Every name in a formula exists, and where only parameters make sense there are only parameters."""
+    anywhere = {symbol(n) for n in (*model.symbols, TIME)}
+    parameters = {symbol(n) for n in model.parameters}
+    for what, e in iterate_expressions(model):
+        moving = what.startswith(("flow", "carrier", "observable"))
+        for s in sorted(e.free_symbols - (anywhere if moving else parameters), key=str):
+            if s in anywhere:
+                raise ModelError(f"{model.who}: {what}: may use parameters only, found {s.name!r}")
+            if s.name in model.symbols:  # made by hand, with other assumptions than ours
+                raise ModelError(f"{model.who}: {what}: make {s.name!r} with pkmodel.expressions.symbol or parse")
+            hint = did_you_mean(s.name, model.symbols)
+            raise ModelError(f"{model.who}: {what}: {s.name!r} is neither a parameter nor a compartment{hint}")
 
 
 def _validate_parameter(p: Parameter, who: str) -> None:
@@ -334,8 +289,8 @@ def _validate_parameter(p: Parameter, who: str) -> None:
         raise ModelError(f"{who}: {p.name} has both a value and a formula")
     if p.value is not None and not math.isfinite(p.value):
         raise ModelError(f"{who}: {p.name} = {p.value} is not a finite number")
-    if p.lower > p.upper:
-        raise ModelError(f"{who}: {p.name}: lower bound {p.lower:g} is above upper bound {p.upper:g}")
+    if not p.lower <= p.upper:
+        raise ModelError(f"{who}: {p.name}: lower bound {p.lower:g} is not below upper bound {p.upper:g}")
     if p.value is not None and not p.lower <= p.value <= p.upper:
         raise ModelError(f"{who}: {p.name} = {p.value:g} lies outside its bounds {p.lower:g} to {p.upper:g}")
     if p.cv is not None and not p.cv >= 0:

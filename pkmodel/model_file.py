@@ -7,7 +7,7 @@ observable ``"free + bound"``.
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,11 @@ from typing import Any
 
 import sympy as sp
 
-from .errors import ModelError, UnitError
-from .expressions import parse, to_text
+from .dimensions import infer_observable_units
+from .errors import ModelError, UnitError, did_you_mean
+from .expressions import check_name, parse, to_text
 from .model import OUTSIDE, Compartment, Flow, Input, Model, Observable, Parameter
-from .units import _NUMBER
+from .units import split
 
 _TOP = (
     "name title scope parameters compartments flows observables inputs administration derived references check"
@@ -28,9 +29,7 @@ _COMPARTMENT = "unit region initial kind receptor meaning".split()
 _FLOW = "from to rate name carrier".split()
 _OBSERVABLE = "formula unit meaning".split()
 _INPUT = "unit delay meaning".split()
-_CHECK = (
-    "regimen time expect rtol atol source nuclide cold amount into inputs input_time parameters quantity".split()
-)
+_CHECK = "regimen time expect rtol atol source nuclide cold amount into inputs input_time parameters quantity".split()
 
 
 def model_from_toml(text: str, origin: str = "") -> Model:
@@ -67,11 +66,14 @@ def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
     parameters_raw = _table(raw, "parameters", who)
     compartments_raw = _table(raw, "compartments", who)
     inputs_raw = _table(raw, "inputs", who)
+    for group, names in (("parameter", parameters_raw), ("compartment", compartments_raw), ("input", inputs_raw)):
+        for part in names:
+            check_name(part, f"{who}: {group}")  # before any formula that uses it fails for another reason
     known = [*parameters_raw, *compartments_raw, *inputs_raw]
 
     compartments = {n: _compartment(n, v, list(parameters_raw), who) for n, v in compartments_raw.items()}
     parameters = {n: _parameter(n, v, list(parameters_raw), f"{who}: parameter {n}") for n, v in parameters_raw.items()}
-    flows = tuple(_flow(f, known, who) for f in raw.get("flows", ()))
+    flows = tuple(_flow(f, known, who) for f in _list(raw, "flows", who))
     model = Model(
         name=name,
         title=str(raw.get("title", "")),
@@ -83,7 +85,8 @@ def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
         inputs={n: _input(n, v, who) for n, v in inputs_raw.items()},
         administration={
             route: {
-                c: parse(e, parameters_raw, f"{who}: administration {route} into {c}") for c, e in _parts(p, who).items()
+                c: parse(e, parameters_raw, f"{who}: administration {route} into {c}")
+                for c, e in _parts(p, who).items()
             }
             for route, p in _table(raw, "administration", who).items()
         },
@@ -91,12 +94,10 @@ def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
             n: _parameter(n, v, list(parameters_raw), f"{who}: derived {n}")
             for n, v in _table(raw, "derived", who).items()
         },
-        references=tuple(str(r) for r in raw.get("references", ())),
-        checks=tuple(_check(c, who) for c in raw.get("check", ())),
+        references=tuple(str(r) for r in _list(raw, "references", who)),
+        checks=tuple(_check(c, who) for c in _list(raw, "check", who)),
         origin=origin,
     )
-    from .dimensions import infer_observable_units  # needs a complete model
-
     return infer_observable_units(model)
 
 
@@ -104,9 +105,9 @@ def _known_keys(raw: Mapping[str, Any], allowed: Iterable[str], who: str) -> Non
     allowed = list(allowed)
     for key in raw:
         if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ModelError(f"{who}: key {key!r} is not known{hint}; allowed: {', '.join(allowed)}")
+            raise ModelError(
+                f"{who}: key {key!r} is not known{did_you_mean(key, allowed)}; allowed: {', '.join(allowed)}"
+            )
 
 
 def _table(raw: Mapping[str, Any], key: str, who: str) -> Mapping[str, Any]:
@@ -130,17 +131,28 @@ def _number(value: Any, who: str) -> float:
     return float(value)
 
 
+def _flag(value: Any, who: str) -> bool:
+    if not isinstance(value, bool):
+        raise ModelError(f"{who}: expected true or false, found {value!r}")
+    return value
+
+
+def _list(raw: Mapping[str, Any], key: str, who: str) -> list[Any]:
+    value = raw.get(key, [])
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise ModelError(f"{who}: {key!r} must be a list ([[{key}]] in a file), found {type(value).__name__}")
+    return list(value)
+
+
 def _parameter(name: str, raw: Any, known: list[str], who: str) -> Parameter:
     if isinstance(raw, str):
-        match = _NUMBER.fullmatch(raw)
-        if match is None or not match[2]:
-            raise UnitError(f"{who}: {raw!r} is not a number with a unit; write for example '0.30 L/h' or '2 1'")
-        raw = {"value": float(match[1]), "unit": match[2]}
+        value, unit = split(raw, who, example="0.30 L/h")
+        raw = {"value": value, "unit": unit}
     if not isinstance(raw, Mapping):
         raise ModelError(f"{who}: expected a table or text such as '0.30 L/h', found {raw!r}")
     _known_keys(raw, _PARAMETER, who)
     if "unit" not in raw:
-        raise UnitError(f"{who}: no unit; write unit = \"1\" for a pure number")
+        raise UnitError(f'{who}: no unit; write unit = "1" for a pure number')
     return Parameter(
         name=name,
         unit=str(raw["unit"]),
@@ -152,7 +164,7 @@ def _parameter(name: str, raw: Any, known: list[str], who: str) -> Parameter:
         meaning=str(raw.get("meaning", "")),
         source=str(raw.get("source", "")),
         status=str(raw.get("status", "assumed")),
-        fixed=bool(raw.get("fixed", False)),
+        fixed=_flag(raw.get("fixed", False), f"{who}: fixed"),
     )
 
 
@@ -164,7 +176,7 @@ def _compartment(name: str, raw: Any, parameters: list[str], who: str) -> Compar
         raise ModelError(f"{where}: expected a table or a unit, found {raw!r}")
     _known_keys(raw, _COMPARTMENT, where)
     if "unit" not in raw:
-        raise UnitError(f"{where}: no unit; write for example unit = \"nmol\"")
+        raise UnitError(f'{where}: no unit; write for example unit = "nmol"')
     return Compartment(
         name=name,
         unit=str(raw["unit"]),
@@ -221,7 +233,7 @@ def _input(name: str, raw: Any, who: str) -> Input:
     if isinstance(raw, str):
         raw = {"unit": raw}
     if not isinstance(raw, Mapping) or "unit" not in raw:
-        raise UnitError(f"{where}: no unit; write for example unit = \"kBq/mL\"")
+        raise UnitError(f'{where}: no unit; write for example unit = "kBq/mL"')
     _known_keys(raw, _INPUT, where)
     return Input(name=name, unit=str(raw["unit"]), delay=str(raw.get("delay", "")), meaning=str(raw.get("meaning", "")))
 
@@ -298,8 +310,7 @@ def _section(name: str, rows: Mapping[str, Any]) -> list[str]:
 
 
 def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{escaped}"'
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML strings are JSON's but for DEL
 
 
 def _value(value: Any) -> str:

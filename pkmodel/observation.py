@@ -17,7 +17,7 @@ from .formats.curve import Curve, decay_factor
 from .model import Model
 from .nuclides import nuclide
 from .simulation import Solution
-from .units import convert
+from .units import convert, dimension, factor
 
 Array = NDArray[np.float64]
 Mode = Literal["frame", "midpoint"]
@@ -109,8 +109,6 @@ def _find(model: Model, region: str) -> str:
 
 def _relate(model: Model, name: str, unit: str, curve: Curve) -> float:
     """Factor from canonical observable values to the curve's unit."""
-    from .units import dimension, factor
-
     try:
         have, want = dimension(unit), dimension(curve.unit)
         if have == want:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,8 @@ _TEXT = re.compile(
     r"^(?P<dose>[^x]+?)"
     r"(?:\s+over\s+(?P<over>.+?))?"
     r"(?:\s+(?P<once>once)|\s+every\s+(?P<every>.+?)\s+x\s*(?P<times>\d+))?"
-    r"(?:\s+(?:from|at)\s+(?P<start>.+?))?$"
+    r"(?:\s+(?:from|at)\s+(?P<start>.+?))?"
+    r"(?:\s+into\s+(?P<into>\w+))?$"
 )
 
 
@@ -42,7 +44,7 @@ class Regimen:
     Parameters
     ----------
     text : ``"7.4 GBq once"``, ``"7.4 GBq every 8 wk x 4"``, ``"10 nmol over 30 min every 12 h x 5"``, optionally
-        ``... at 2 h`` [text]
+        ``... at 2 h`` or ``... into depot`` [text]
     nuclide : checked against the model's label [text]
     amount : ligand in each administration, hot and cold together, e.g. ``"10 nmol"`` [text]
     into : route of the model; default its first [text]
@@ -58,7 +60,7 @@ class Regimen:
     __slots__ = ("administrations", "nuclide", "text")
 
     def __init__(self, text: str, *, nuclide: str = "", amount: str | None = None, into: str = "") -> None:
-        match = _TEXT.match(text.strip())
+        match = _TEXT.match(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise SimulationError(
                 f"regimen {text!r} does not read as a schedule; write '7.4 GBq once', '7.4 GBq every 8 wk x 4' or "
@@ -77,6 +79,9 @@ class Regimen:
         start = _hours(match["start"], text) if match["start"] else 0.0
         if count < 1 or (count > 1 and every <= 0):
             raise SimulationError(f"regimen {text!r}: the number of doses and the interval must be positive")
+        if match["into"] and into not in ("", match["into"]):
+            raise SimulationError(f"regimen {text!r} goes into {match['into']!r}, but into={into!r} is asked for")
+        into = into or match["into"] or ""
         self.text = text
         self.nuclide = find_nuclide(nuclide).name if nuclide else ""
         self.administrations: tuple[Administration, ...] = tuple(
@@ -91,8 +96,8 @@ class Regimen:
         made.nuclide = find_nuclide(nuclide).name if nuclide else ""
         made.text = "; ".join(map(str, made.administrations))
         for a in made.administrations:
-            if a.time < 0 or a.duration < 0 or (a.activity or 0) < 0 or (a.amount or 0) < 0:
-                raise SimulationError(f"{a}: times, durations and doses must not be negative")
+            if not all(0 <= x < math.inf for x in (a.time, a.duration, a.activity or 0.0, a.amount or 0.0)):
+                raise SimulationError(f"{a}: times, durations and doses must be finite and not negative")
         return made
 
     @classmethod
@@ -101,6 +106,8 @@ class Regimen:
         return cls.of()
 
     def __add__(self, other: Regimen) -> Regimen:
+        if self.nuclide and other.nuclide and self.nuclide != other.nuclide:
+            raise SimulationError(f"{self} is {self.nuclide}, {other} is {other.nuclide}; a regimen has one nuclide")
         return Regimen.of(*self.administrations, *other.administrations, nuclide=self.nuclide or other.nuclide)
 
     def shifted(self, text: str) -> Regimen:
@@ -114,10 +121,12 @@ class Regimen:
         return sum(a.activity or 0.0 for a in self.administrations)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Regimen) and other.administrations == self.administrations
+        if not isinstance(other, Regimen):
+            return NotImplemented
+        return (self.administrations, self.nuclide) == (other.administrations, other.nuclide)
 
     def __hash__(self) -> int:
-        return hash(self.administrations)
+        return hash((self.administrations, self.nuclide))
 
     def __str__(self) -> str:
         return self.text

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .compiler.compiled import Compiled, compile_model
+from .dosing import doses_of
 from .errors import SimulationError
+from .inputs import InputCurve, segments, values
 from .model import Model
 from .regimen import Regimen
 from .solve.linear import solve_linear_sens
@@ -27,23 +29,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 RTOL, ATOL = 1e-8, 1e-12
-
-
-@dataclass(frozen=True)
-class InputCurve:
-    """A measured input: piecewise linear between knots, zero before the first."""
-
-    t: Array  # (k,) [h]
-    value: Array  # (k,) canonical unit
-
-    def __post_init__(self) -> None:
-        if self.t.ndim != 1 or self.t.size < 2 or self.t.shape != self.value.shape:
-            raise SimulationError("an input curve needs at least two times and as many values")
-        if not (np.all(np.isfinite(self.t)) and np.all(np.isfinite(self.value))):
-            raise SimulationError("an input curve must be finite; found nan or infinity")
-        if np.any(np.diff(self.t) <= 0):
-            at = int(np.argmax(np.diff(self.t) <= 0))
-            raise SimulationError(f"input times must increase; knot {at + 2} at {self.t[at + 1]:g} h does not")
+ROUNDING = 1e-12  # relative, of times
 
 
 @dataclass(frozen=True)
@@ -100,8 +86,17 @@ class Problem:
 
     @cached_property
     def _doses(self) -> list[tuple[float, int, float, float]]:
-        """(time, route, canonical amount, duration) of every dose."""
-        return doses_of(self.model, self.compiled, self.regimen)
+        """(time, route, canonical amount, duration) of every dose.
+
+        A dose within rounding of an output time is at that time (0.1 h three times is not 0.3 h), so that it counts.
+        """
+
+        def snap(t: float) -> float:
+            near = float(self.times[np.argmin(np.abs(self.times - t))])
+            return near if abs(near - t) <= ROUNDING * max(1.0, abs(t)) else t
+
+        doses = doses_of(self.model, self.compiled, self.regimen)
+        return [(snap(t), route, amount, snap(t + d) - snap(t) if d else 0.0) for t, route, amount, d in doses]
 
     @cached_property
     def _delays(self) -> list[int]:
@@ -138,7 +133,7 @@ class Problem:
         u0, du = np.zeros((m - 1, q)), np.zeros((m - 1, q))
         du0_d = np.zeros((k, m - 1, q))
         for j, name in enumerate(self.compiled.inputs):
-            u0[:, j], du[:, j] = _segments(times, knots[j], self.inputs[name].value)
+            u0[:, j], du[:, j] = segments(times, knots[j], self.inputs[name].value)
             if self._delays[j] in directions:  # the curve moves to the right: du/d(delay) = -slope
                 du0_d[directions.index(self._delays[j]), :, j] = -du[:, j]
                 jump = self.inputs[name].value[0]
@@ -225,70 +220,8 @@ class Problem:
         u, slope = np.zeros((q, m)), np.zeros((q, m))
         for j, (name, d) in enumerate(zip(self.compiled.inputs, self._delays, strict=True)):
             knots = self.inputs[name].t + (p[d] if d >= 0 else 0.0)
-            u[j], slope[j] = _values(self.times, knots, self.inputs[name].value)
+            u[j], slope[j] = values(self.times, knots, self.inputs[name].value)
         return u, slope
-
-
-def _values(t: Array, knots: Array, value: Array) -> tuple[Array, Array]:
-    """Value and right-hand slope of a piecewise linear curve; zero before the first knot, level after the last."""
-    slopes = np.append(np.diff(value) / np.diff(knots), 0.0)
-    where = np.searchsorted(knots, t, side="right") - 1
-    slope = np.where(where < 0, 0.0, slopes[where])
-    start = np.where(where < 0, 0.0, value[where])
-    return start + slope * np.where(where < 0, 0.0, t - knots[where]), slope
-
-
-def _segments(times: Array, knots: Array, value: Array) -> tuple[Array, Array]:
-    """Start value and slope of a curve on each segment between `times`."""
-    middle = 0.5 * (times[:-1] + times[1:])
-    at_middle, slope = _values(middle, knots, value)  # the middle is never on a knot, so the interval is certain
-    return at_middle - slope * (middle - times[:-1]), slope
-
-
-def doses_of(model: Model, compiled: Compiled, regimen: Regimen) -> list[tuple[float, int, float, float]]:
-    """What each administration puts where, in the units of the states.
-
-    Raises
-    ------
-    SimulationError
-        The route is unknown, or the activity or amount that the model needs is not given.
-    """
-    out = []
-    for a in regimen.administrations:
-        route = a.into or next((r for r in model.administration if not r.endswith("_cold")), "")
-        parts = model.administration.get(route)
-        if not parts:
-            known = ", ".join(model.administration) or "none"
-            raise SimulationError(f"{model.who}: no way to give {a} into {route!r}; administrations: {known}")
-        found = dict(dimension(model.compartments[next(iter(parts))].unit).exponents)
-        if "activity" in found:
-            if a.activity is None:
-                raise SimulationError(f"{model.who}: its states are activities, so {a} needs an activity [MBq]")
-            hot: float = a.activity
-            cold = None
-        elif model.nuclide:
-            molar = model.parameters["mbq_per_nmol"].canonical
-            if a.activity is None:
-                raise SimulationError(f"{model.who}: labelled with {model.nuclide}, so {a} needs an activity")
-            if regimen.nuclide and regimen.nuclide != model.nuclide:
-                raise SimulationError(f"{model.who}: labelled with {model.nuclide}, but the regimen gives {regimen.nuclide}")
-            hot = a.activity / molar
-            cold = None if a.amount is None else a.amount - hot
-            if cold is not None and cold < 0:
-                raise SimulationError(
-                    f"{model.who}: {a}: {a.activity:g} MBq is {hot:.4g} nmol of {model.nuclide}, more than the "
-                    f"{a.amount:g} nmol given in all"
-                )
-        else:
-            if a.amount is None:
-                raise SimulationError(f"{model.who}: not labelled, so {a} needs an amount, for example amount='10 nmol'")
-            hot, cold = a.amount, None
-        out.append((a.time, compiled.routes.index(route), hot, a.duration))
-        if f"{route}_cold" in model.administration and "substance" in found:
-            if cold is None:
-                raise SimulationError(f"{model.who}: follows cold ligand, so {a} needs an amount, e.g. amount='10 nmol'")
-            out.append((a.time, compiled.routes.index(f"{route}_cold"), cold, a.duration))
-    return out
 
 
 def prepare(
@@ -325,7 +258,9 @@ def prepare(
     for name, declared in model.inputs.items():
         given = (inputs or {}).get(name)
         if given is None:
-            raise SimulationError(f"{model.who}: input {name} [{declared.unit}] is not given; pass inputs={{{name!r}: ...}}")
+            raise SimulationError(
+                f"{model.who}: input {name} [{declared.unit}] is not given; pass inputs={{{name!r}: (times, values)}}"
+            )
         if not isinstance(given, InputCurve):
             t, value = given
             scale = factor(declared.unit)
@@ -338,7 +273,9 @@ def prepare(
             )
         curves[name] = given
     if unknown := set(inputs or {}) - set(model.inputs):
-        raise SimulationError(f"{model.who}: {', '.join(sorted(unknown))}: no such input; known: {', '.join(model.inputs)}")
+        raise SimulationError(
+            f"{model.who}: {', '.join(sorted(unknown))}: no such input; known: {', '.join(model.inputs) or 'none'}"
+        )
     return Problem(model, compile_model(model), plan or Regimen.nothing(), grid, curves, rtol, atol)
 
 
@@ -417,11 +354,15 @@ def simulate(
 def run_warnings(problem: Problem) -> list[str]:
     """What a reader of the result should know."""
     model = problem.model
+    warnings = []
     substance = any(dict(dimension(c.unit).exponents).get("substance") for c in model.compartments.values())
     if model.nuclide and not problem.compiled.linear and not any(c.endswith("_cold") for c in model.compartments):
         what = "cold ligand is not followed" if substance else "decayed ligand frees its place"
-        return [f"{model.name} saturates but is labelled without cold=True: {what}"]
-    return []
+        warnings.append(f"{model.name} saturates but is labelled without cold=True: {what}")
+    for name, curve in problem.inputs.items():
+        if curve.t[0] > 0 and curve.value[0] != 0:
+            warnings.append(f"input {name} begins at {curve.t[0]:g} h above zero: taken as zero until then")
+    return warnings
 
 
 def with_parameters(problem: Problem, values: Mapping[str, float | str]) -> Problem:

@@ -7,6 +7,7 @@ and a gray equals a sievert: here each is a dimension of its own, so mixing them
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,8 +124,10 @@ def _resolve(unit: str) -> tuple[float, Dimension]:
         quantity = _registry().Quantity(1.0, _normal(text)) if not text[0].isdigit() else _registry()(_normal(text))
         root = quantity.to_root_units()
         exponents = tuple(sorted((k.strip("[]"), float(v)) for k, v in quantity.dimensionality.items() if v))
-        # 15 digits: the cube root in the litre leaves a last-bit residue that would show in exact tests
-        return float(f"{root.magnitude:.15g}"), Dimension(exponents)
+        # The cube root in the litre leaves a residue in the last bits: a number that short is meant to be round.
+        size = float(root.magnitude)
+        short = float(f"{size:.15g}")
+        return (short if abs(short - size) <= 4 * math.ulp(size) else size), Dimension(exponents)
     except Exception as error:  # pint raises many kinds; each means the text is not a unit we know
         raise UnitError(f"unit {unit!r} is not known; allowed: {_FRIENDLY}") from error
 
@@ -190,9 +193,7 @@ def convert(x: npt.ArrayLike, from_unit: str, to_unit: str, who: str = "") -> An
     to_factor, to_dimension = _lookup(to_unit, who)
     if from_dimension != to_dimension:
         prefix = f"{who}: " if who else ""
-        raise UnitError(
-            f"{prefix}{from_unit!r} ({from_dimension}) cannot be converted to {to_unit!r} ({to_dimension})"
-        )
+        raise UnitError(f"{prefix}{from_unit!r} ({from_dimension}) cannot be converted to {to_unit!r} ({to_dimension})")
     result = np.asarray(x, dtype=float) * (from_factor / to_factor)
     return float(result) if result.ndim == 0 else result
 

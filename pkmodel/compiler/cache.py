@@ -1,23 +1,30 @@
 """Where generated modules are kept: one file per model, named by the digest of its equations.
 
 A second process finds the file, and numba finds the machine code it stored beside it. A folder that cannot be written
-(or a damaged file) costs time, never a result: the module is then built in a temporary folder.
+(or a damaged file) costs time, never a result: each file begins with the checksum of what follows, and where the folder
+fails the module is built in a temporary one.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import hashlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
 from .codegen import CODE_VERSION
 
 _ENVIRONMENT = "PKMODEL_CACHE"
+_LOCK = threading.RLock()
 
 
 def cache_folder() -> Path:
@@ -28,24 +35,56 @@ def cache_folder() -> Path:
 
 
 def cached_module(digest: str, source: Callable[[], str]) -> ModuleType:
-    """Import the module of a digest, writing it first where it is absent or damaged."""
+    """Import the module of a digest, writing it first where it is absent or damaged.
+
+    Parameters
+    ----------
+    digest : str, of the equations [text]
+    source : writes the module; called only where no good file is found
+
+    Raises
+    ------
+    OSError
+        Not even a temporary folder can be written.
+    """
     name = f"pkmodel_generated_{digest[:32]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    text: str | None = None
-    for folder in (cache_folder(), Path(tempfile.mkdtemp(prefix="pkmodel-"))):
-        path = folder / f"{name}.py"
-        for fresh in (False, True):
-            try:
-                if fresh or not path.exists():
-                    text = text or source()
-                    _write(path, text)
-                return _import(name, path)
-            except (SyntaxError, ImportError, AttributeError, ValueError):
-                continue  # a damaged file: write it again
-            except OSError:
-                break  # a folder that cannot be written: try the next
-    raise OSError(f"no folder to write generated code in; set {_ENVIRONMENT} to one that can be written")
+    with _LOCK:
+        if name in sys.modules:
+            return sys.modules[name]
+        path = cache_folder() / f"{name}.py"
+        text = _read(path)
+        try:
+            if text is None:
+                text = source()
+                _write(path, text)
+            return _import(name, path)
+        except Exception:
+            # Nothing of the cache may decide whether a model can be used: not its permissions, and not the machine
+            # code numba keeps there. An error of the model's own comes again below, and leaves.
+            text = text or source()
+        path = _temporary_folder() / path.name
+        _write(path, text)
+        return _import(name, path)
+
+
+@lru_cache(maxsize=1)
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="pkmodel-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _read(path: Path) -> str | None:
+    """Text of a cached module; None where it is absent, unreadable, cut off or changed."""
+    try:
+        seal, _, text = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return text.decode() if seal == _seal(text) else None
+
+
+def _seal(text: bytes) -> bytes:
+    return f"# sha256 {hashlib.sha256(text).hexdigest()}".encode()
 
 
 def _write(path: Path, text: str) -> None:
@@ -53,8 +92,8 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(_seal(text.encode()) + b"\n" + text.encode())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -70,8 +109,6 @@ def _import(name: str, path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-        module.META  # noqa: B018  a truncated file has no META
-        module.entries_dp  # noqa: B018  the last function written
     except BaseException:
         del sys.modules[name]
         raise

@@ -7,6 +7,7 @@ of times, which needs no compilation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,10 +16,11 @@ from sympy.printing.str import StrPrinter
 
 from ..errors import ModelError
 from ..expressions import TIME, symbol
+from .derivative import derivative
 from .system import System
 
 _TIGHT = 100  # precedence that puts everything but a name in brackets
-CODE_VERSION = 1  # raise it whenever the generated text or the solver interface changes
+CODE_VERSION = 2  # raise it whenever the generated text or the solver interface changes
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type information
@@ -31,6 +33,9 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type informati
 
     def _print_Rational(self, e: sp.Rational) -> str:
         return repr(float(e)) if e >= 0 else f"({float(e)!r})"
+
+    def _print_Exp1(self, e: sp.Expr) -> str:
+        return repr(math.e)
 
     _print_Integer = _print_Rational
     _print_One = _print_Zero = _print_NegativeOne = _print_Half = _print_Rational
@@ -76,7 +81,7 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type informati
         return f"{'numpy.abs' if self.arrays else 'math.fabs'}({self._print(e.args[0])})"
 
     def _extreme(self, args: Sequence[sp.Expr], scalar: str, array: str) -> str:
-        text = self._print(args[0])
+        text = str(self._print(args[0]))
         for a in args[1:]:
             text = f"{array if self.arrays else scalar}({text}, {self._print(a)})"
         return text
@@ -91,19 +96,13 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type informati
         return f"numpy.where({condition}, {yes}, {no})" if self.arrays else f"({yes} if {condition} else {no})"
 
     def _print_Piecewise(self, e: sp.Piecewise) -> str:
-        text = self._print(e.args[-1][0])
+        text = str(self._print(e.args[-1][0]))
         for value, condition in reversed(e.args[:-1]):
             text = self._choose(self._print(condition), self._print(value), text)
         return text
 
     def _print_Relational(self, e: Any) -> str:
         return f"({self._print(e.lhs)} {e.rel_op} {self._print(e.rhs)})"
-
-    def _print_Heaviside(self, e: sp.Heaviside) -> str:  # slope of min and max
-        return self._choose(f"({self._print(e.args[0])} >= 0.0)", "1.0", "0.0")
-
-    def _print_sign(self, e: sp.sign) -> str:  # slope of abs
-        return self._choose(f"({self._print(e.args[0])} >= 0.0)", "1.0", "-1.0")
 
 
 Entry = tuple[str, sp.Expr]  # where a value goes, and the value
@@ -126,7 +125,7 @@ def generate(system: System, header: str) -> str:
 
     rates, observed, initial = place(system.rates), place(system.observed), place(system.initial)
     blocks = [
-        f'"""{header}"""',
+        f"# {header.encode('ascii', 'replace').decode().splitlines()[0]}\n",  # a comment, whatever a model is called
         "import math\n\nimport numpy\n",
         f"META = {_meta(system)!r}\n",
     ]
@@ -137,9 +136,9 @@ def generate(system: System, header: str) -> str:
         c = [(f"c[{i}]", e.xreplace(zero)) for i, e in enumerate(rates)]
         blocks.append("from pkmodel.solve.jit import njit\n")
         blocks.append(_kernel("matrices", "p, A, B, c", repr(_MATRICES), a + b + _nonzero(c)))
-        da = [(f"dA[{k}, {n[2:]}", sp.diff(e, s)) for n, e in a for k, s in enumerate(p)]
-        db = [(f"dB[{k}, {n[2:]}", sp.diff(e, s)) for n, e in b for k, s in enumerate(p)]
-        dc = [(f"dc[{k}, {n[2:]}", sp.diff(e, s)) for n, e in c for k, s in enumerate(p)]
+        da = [(f"dA[{k}, {n[2:]}", derivative(e, s)) for n, e in a for k, s in enumerate(p)]
+        db = [(f"dB[{k}, {n[2:]}", derivative(e, s)) for n, e in b for k, s in enumerate(p)]
+        dc = [(f"dc[{k}, {n[2:]}", derivative(e, s)) for n, e in c for k, s in enumerate(p)]
         blocks.append(_kernel("dmatrices", "p, dA, dB, dc", repr(_DMATRICES), _nonzero(da + db + dc)))
     else:
         blocks.append(
@@ -158,9 +157,11 @@ def generate(system: System, header: str) -> str:
     blocks.append(_array("initial_dp", "p, out", _jacobian("out", initial, p)))
     fractions = [e for route in system.entries for e in place(route)]
     n = len(system.states)
-    blocks.append(_array("entries", "p, out", _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in enumerate(fractions)])))
+    blocks.append(
+        _array("entries", "p, out", _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in enumerate(fractions)]))
+    )
     derivatives = [
-        (f"out[{k // n}, {k % n}, {j}]", sp.diff(e, s)) for k, e in enumerate(fractions) for j, s in enumerate(p)
+        (f"out[{k // n}, {k % n}, {j}]", derivative(e, s)) for k, e in enumerate(fractions) for j, s in enumerate(p)
     ]
     blocks.append(_array("entries_dp", "p, out", _nonzero(derivatives)))
     return "\n".join(blocks)
@@ -182,7 +183,7 @@ def _jacobian(name: str, rows: Sequence[sp.Expr], variables: Sequence[sp.Symbol]
     out = []
     for i, row in enumerate(rows):
         present = row.free_symbols
-        out += [(f"{name}[{i}, {j}]", sp.diff(row, v)) for j, v in enumerate(variables) if v in present]
+        out += [(f"{name}[{i}, {j}]", derivative(row, v)) for j, v in enumerate(variables) if v in present]
     return _nonzero(out)
 
 

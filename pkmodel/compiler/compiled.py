@@ -117,7 +117,7 @@ class Compiled:
 
 @lru_cache(maxsize=256)
 def _compile(digest: str, model: _ByDigest) -> Compiled:
-    header = f"pkmodel: generated from {model.model.name}, equations {digest}"
+    header = f"equations {digest}, first met in the model {model.model.name!r}"
     module = cached_module(digest, lambda: generate(build_system(model.model), header))
     meta = module.META
     return Compiled(

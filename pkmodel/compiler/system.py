@@ -12,6 +12,7 @@ import sympy as sp
 
 from ..expressions import TIME, symbol
 from ..model import Model
+from .derivative import derivative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def is_linear(rates: tuple[sp.Expr, ...], variables: list[str]) -> bool:
         if clock in rate.free_symbols:
             return False
         for s in present:
-            if sp.expand(sp.diff(rate, s)).free_symbols & moving:
+            if sp.expand(derivative(rate, s)).free_symbols & moving:
                 return False
         # |x| and min(x, y) have derivatives that look constant between kinks
         if present and rate.atoms(sp.Abs, sp.Min, sp.Max, sp.Piecewise) and _inside(rate, moving):

@@ -58,7 +58,8 @@ class Cycles:
 class Plan:
     """Largest activity per cycle for each number of cycles, what limits it, and the doses to expect.
 
-    `best` is the number of cycles with the largest total activity (the fewest where that is equal).
+    `best` is the number of cycles with the largest total activity (the fewest where that is equal). Where
+    `counts_measured`, the schedules are what may follow the measured administration.
     """
 
     doses: Doses
@@ -68,6 +69,7 @@ class Plan:
     interval: float
     interval_text: str
     activity_unit: str
+    counts_measured: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -138,8 +140,9 @@ class Plan:
 
         one, rows = (self.best if cycles is None else self.schedule(cycles)), []
         for limit in self.limits:
-            point = _reached(self.doses, limit, one, self.interval, point=True)
-            sd, low, high = spread(_reached(self.doses, limit, one, self.interval, point=False))
+            counts = self.counts_measured
+            point = _reached(self.doses, limit, one, self.interval, point=True, measured=counts)
+            sd, low, high = spread(_reached(self.doses, limit, one, self.interval, point=False, measured=counts))
             row = {"value [Gy]": float(point), "sd": sd, "2.5 %": low, "97.5 %": high, "limit [Gy]": limit.value}
             rows.append({"limit": f"{limit.organ} {limit.kind}", **row})
         return pd.DataFrame(rows).set_index("limit")
@@ -192,6 +195,7 @@ def plan(
     already: Mapping[str, float | str] | None = None,
     maximum_activity: float | str | None = None,
     activity_unit: str = "GBq",
+    count_measured: bool = False,
 ) -> Plan:
     """Find the largest activity per cycle with P(any limit exceeded) at or below `probability`.
 
@@ -206,6 +210,8 @@ def plan(
     already : organ -> received earlier, in the kind of its limit, such as ``"12 Gy BED"``
     maximum_activity : per cycle, number [MBq] or text; None: only the limits count
     activity_unit : for tables and text [text]
+    count_measured : the limits hold for the measured administration and the planned cycles together; in each draw it
+        counts with its own dose, and its damage is repaired when the next cycle starts [bool]
 
     Returns
     -------
@@ -226,7 +232,9 @@ def plan(
         raise DoseError(f"cycles: found {cycles!r}; allowed: whole numbers, 1 or more")
     checked = _checked_limits(doses, limits, already or {})
     most = np.inf if maximum_activity is None else canonical(maximum_activity, "MBq", "maximum activity")
-    schedules = tuple(_schedule(doses, checked, int(n), spacing, probability, most) for n in sorted(set(numbers)))
+    schedules = tuple(
+        _schedule(doses, checked, int(n), spacing, probability, most, count_measured) for n in sorted(set(numbers))
+    )
     text = interval.strip() if isinstance(interval, str) else f"{spacing:g} h"
     return Plan(
         doses=doses,
@@ -236,6 +244,7 @@ def plan(
         interval=spacing,
         interval_text=text,
         activity_unit=activity_unit,
+        counts_measured=count_measured,
         warnings=_plan_warnings(doses, checked, schedules, probability, activity_unit),
     )
 
@@ -270,25 +279,44 @@ def _checked_limits(
     return tuple(read)
 
 
-def _allowed(doses: Doses, limit: Limit, cycles: int, interval: float, *, missing: bool = False) -> Floats:
+def _measured(doses: Doses, limit: Limit, *, point: bool = False, extra: float = 0.0) -> Floats:
+    """Give what the measured administration gave of the limited quantity, with `extra` Gy of missing dose [Gy]."""
+    data = doses.data.sel(organ=limit.organ)
+    given = np.asarray(data["dose_point" if point else "dose"].to_numpy() + extra, dtype=float)
+    if limit.kind != "dose":
+        ratio, repair = _tissue(limit)
+        given = given * (1.0 + organ_g(doses, limit.organ, repair, point=point) * given / ratio)
+        if limit.kind == "EQD2":
+            given = given / (1.0 + 2.0 / ratio)
+    return np.asarray(given, dtype=float)
+
+
+def _allowed(
+    doses: Doses, limit: Limit, cycles: int, interval: float, *, measured: bool = False, missing: bool = False
+) -> Floats:
     """Activity per cycle at which the limit is met, for each draw [MBq]: linear for dose, quadratic for BED."""
     data = doses.data.sel(organ=limit.organ)
     per_mbq = data["dose_per_activity"].to_numpy() / 1000.0
-    if missing:
-        per_mbq = per_mbq + float(data["cross_bound"]) / doses.injected_activity
-    left: float | Floats = limit.value - limit.already
+    extra = float(data["cross_bound"]) if missing else 0.0
+    per_mbq = per_mbq + extra / doses.injected_activity
+    left = np.asarray(limit.value - limit.already)
+    if measured:
+        left = left - _measured(doses, limit, extra=extra)
     if limit.kind != "dose":
         ratio, repair = _tissue(limit)
         g = organ_g(doses, limit.organ, repair, cycles=cycles, interval=interval)
         if limit.kind == "EQD2":
-            left *= 1.0 + 2.0 / ratio
+            left = left * (1.0 + 2.0 / ratio)
         # positive root of D + G D^2/(a/b) = left, in the form that does not cancel for small G
-        left = 2.0 * left / (1.0 + np.sqrt(1.0 + 4.0 * g * left / ratio))
+        # (negative where the measured administration alone passed the limit: no activity is allowed)
+        left = 2.0 * left / (1.0 + np.sqrt(1.0 + 4.0 * g * np.maximum(left, 0.0) / ratio))
     with np.errstate(divide="ignore"):
         return np.asarray(left / (cycles * per_mbq), dtype=float)
 
 
-def _reached(doses: Doses, limit: Limit, schedule: Cycles, interval: float, *, point: bool) -> Floats:
+def _reached(
+    doses: Doses, limit: Limit, schedule: Cycles, interval: float, *, point: bool, measured: bool = False
+) -> Floats:
     """Value of the limited quantity after all cycles, with what was received before [Gy]."""
     data = doses.data.sel(organ=limit.organ)
     per_gbq = data["dose_per_activity_point" if point else "dose_per_activity"].to_numpy()
@@ -299,7 +327,8 @@ def _reached(doses: Doses, limit: Limit, schedule: Cycles, interval: float, *, p
         total = total * (1.0 + g * total / ratio)
         if limit.kind == "EQD2":
             total = total / (1.0 + 2.0 / ratio)
-    return np.asarray(total + limit.already)
+    before = _measured(doses, limit, point=point) if measured else 0.0
+    return np.asarray(total + limit.already + before)
 
 
 def _tissue(limit: Limit) -> tuple[float, float]:
@@ -313,20 +342,28 @@ def _quantile(values: Floats, probability: float) -> float:
 
 
 def _schedule(
-    doses: Doses, limits: tuple[Limit, ...], cycles: int, interval: float, probability: float, most: float
+    doses: Doses,
+    limits: tuple[Limit, ...],
+    cycles: int,
+    interval: float,
+    probability: float,
+    most: float,
+    measured: bool,
 ) -> Cycles:
-    allowed = np.stack([_allowed(doses, x, cycles, interval) for x in limits])
+    allowed = np.stack([_allowed(doses, x, cycles, interval, measured=measured) for x in limits])
     each = tuple(_quantile(row, probability) for row in allowed)
     together = _quantile(allowed.min(axis=0), probability)
-    with_missing = np.stack([_allowed(doses, x, cycles, interval, missing=True) for x in limits]).min(axis=0)
+    with_missing = np.stack(
+        [_allowed(doses, x, cycles, interval, measured=measured, missing=True) for x in limits]
+    ).min(axis=0)
     known = bool(np.all(np.isfinite(with_missing)))
     limiting = limits[int(np.argmin(each))]
     return Cycles(
         number=cycles,
-        activity=min(together, most),
+        activity=max(min(together, most), 0.0),
         limiting="maximum activity" if most < together else f"{limiting.organ} ({limiting.kind})",
         organ_activity=each,
-        with_missing=min(_quantile(with_missing, probability), most) if known else float("nan"),
+        with_missing=max(min(_quantile(with_missing, probability), most), 0.0) if known else float("nan"),
         allowed=allowed,
     )
 
@@ -346,6 +383,8 @@ def _plan_warnings(
     if unlimited:
         warnings.append(f"no limit was set for: {', '.join(unlimited)}")
     low, high = schedules[0].activity, schedules[0].with_missing
+    if low <= 0:
+        warnings.append("no activity keeps the limits at this probability: what was given already uses them up")
     if np.isfinite(high) and high < low:
         less = show(100.0 * (1.0 - high / low), 2)
         warnings.append(f"if all the dose that is not included were real, the activity would be {less} % lower")

@@ -1,7 +1,7 @@
 """Several models for the same data: information criteria, Akaike weights, and what follows averaged over models.
 
-Weights are exp(-delta/2) of AICc (Burnham & Anderson 2004, doi:10.1177/0049124104268644), per region where the fits
-are independent there; where a region has too few points for AICc, that is said, and nothing is weighed.
+Weights are exp(-delta/2) of AICc (Burnham & Anderson 2004, doi:10.1177/0049124104268644) over all data of a fit; where
+there are too few points for AICc, that is said, and nothing is weighed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Comparison:
 
     @cached_property
     def delta(self) -> tuple[float, ...]:
-        """Difference of the criterion to the best model."""
+        """Difference of the criterion to the best model; nan where it is undefined."""
         scores = [getattr(f, self.criterion) for f in self.fits]
         finite = [s for s in scores if math.isfinite(s)]
         return tuple(s - min(finite) if finite else math.nan for s in scores)
@@ -87,7 +87,7 @@ class Comparison:
         return [f"{self.criterion} is undefined for {', '.join(undefined)} (too few points): weight 0, not judged bad"]
 
     def shares(self, n: int) -> list[int]:
-        """How many of n draws each model contributes, by weight."""
+        """How many of n draws each model contributes, by weight (largest remainders); they sum to n."""
         if any(math.isnan(w) for w in self.weights):
             raise FitError(f"{self.criterion} is undefined for every model: nothing to average by")
         exact = np.array(self.weights) * n

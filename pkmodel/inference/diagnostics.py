@@ -10,8 +10,8 @@ import numpy as np
 from ..units import factor
 
 if TYPE_CHECKING:
-    from .likelihood import Likelihood
     from .least_squares import Optimum
+    from .likelihood import Likelihood
     from .result import Fit
 
 HIGH_CORRELATION = 0.95
@@ -22,49 +22,89 @@ def judge(fit: Fit) -> list[str]:
     """Warnings about a fit: bounds, correlation, precision, parameters no datum informs, starts that disagree."""
     out: list[str] = []
     for group, optimum, scale in zip(fit.groups, fit.optima, fit.scales, strict=True):
-        out += _group(fit, group, optimum, scale)
-    if fit.freedom == 0 and not fit.protocol.error.absolute:
-        out.append("as many parameters as points: the curve passes through every point and nothing can be said of errors")
-    elif 0 < fit.freedom <= 2 and not fit.protocol.error.absolute:
-        out.append(f"the error estimate rests on {fit.freedom} degree(s) of freedom: intervals are wide and uncertain")
+        out += _minimum(group, optimum)
+        out += _parameters(fit, group, optimum, scale)
+        out += _pairs(fit, group)
+    if not fit.protocol.error.absolute:
+        out += _freedom(fit)
     if math.isnan(fit.aicc):
         out.append(f"AICc is undefined: {fit.points} points for {fit.estimated} estimated numbers")
     return out
 
 
-def _group(fit: Fit, group: Likelihood, optimum: Optimum, scale: float) -> list[str]:
-    out: list[str] = []
+def _minimum(group: Likelihood, optimum: Optimum) -> list[str]:
+    """Whether the search ended well, and how many starts say the same."""
     where = ", ".join(group.regions)
+    out = []
     if not optimum.converged:
-        out.append(f"{where}: the minimisation did not converge ({optimum.message}); try other starts or fewer parameters")
+        out.append(
+            f"{where}: the minimisation did not converge ({optimum.message}); try other starts or fewer parameters"
+        )
     if optimum.starts > 2 and optimum.agreeing == 1:
         out.append(f"{where}: only one of {optimum.starts} starts reached this minimum; raise starts in the protocol")
-    stuck = set()
+    elif 2 * optimum.agreeing < optimum.starts:
+        out.append(
+            f"{where}: starts disagree: {optimum.agreeing} of {optimum.starts} reached this minimum, the best found"
+        )
+    if optimum.failed:
+        out.append(f"{where}: the model could not be solved from {optimum.failed} of {optimum.starts} starts")
+    return out
+
+
+def _parameters(fit: Fit, group: Likelihood, optimum: Optimum, scale: float) -> list[str]:
+    """Parameters at a bound, without information, or imprecise."""
+    out = []
+    noise = math.sqrt(scale) if scale >= 0 else math.nan
+    doubled = np.linalg.norm(optimum.jacobian, axis=0) * math.log(2)
     for j, slot in enumerate(group.slots):
         side = _bound(optimum.x[j], *slot.box)
         if side:
-            stuck.add(j)
             value = float(slot.from_scale(optimum.x[j])) / factor(slot.unit)
-            out.append(f"{slot.label} ran to its {side} bound ({value:.4g} {slot.unit}): the data do not hold it back")
-    if not np.isfinite(scale):
-        return out
-    noise = math.sqrt(scale)
-    change = np.linalg.norm(optimum.jacobian, axis=0) * math.log(2)
-    table = fit.table
-    for j, slot in enumerate(group.slots):
-        if slot.transform != "none" and change[j] < noise:
+            # zero has no logarithm: near enough is where the scale of the fit ends
+            zero = side == "lower" and slot.lower == 0 and slot.transform == "log"
+            place = "zero" if zero else f"its {side} bound ({value:.4g} {slot.unit})"
+            out.append(f"{slot.label} ran to {place}: the data do not hold it back")
+        if slot.label in fit.held:
+            out.append(
+                f"{slot.label}: no datum informs it where it ended: doubling it changes the prediction by far less "
+                "than the noise; it is held there and its error is unknown"
+            )
+        elif slot.transform != "none" and doubled[j] < noise:
             out.append(f"{slot.label}: no datum informs it: doubling it changes the prediction by less than the noise")
-        elif j not in stuck and table.loc[slot.label, "rse_percent"] > HIGH_RSE:
-            rse = float(table.loc[slot.label, "rse_percent"])
+        elif not side and (rse := float(fit.table["rse_percent"][slot.label])) > HIGH_RSE:
             size = "above 1000 %" if rse > 1000 else f"{rse:.0f} %"
             out.append(f"{slot.label} is uncertain: relative standard error {size}")
-    correlation = fit.correlation
+    return out
+
+
+def _pairs(fit: Fit, group: Likelihood) -> list[str]:
+    """Parameters that the data see only together."""
     labels = [s.label for s in group.slots]
-    for a in range(len(labels)):
-        for b in range(a + 1, len(labels)):
-            r = float(correlation.loc[labels[a], labels[b]])
-            if abs(r) > HIGH_CORRELATION:
-                out.append(f"{labels[a]} and {labels[b]} cannot be told apart (correlation {r:.3f}); fix or tie one")
+    r = fit.correlation.loc[labels, labels].to_numpy()
+    return [
+        f"{labels[a]} and {labels[b]} cannot be told apart (correlation {r[a, b]:.3f}); fix or tie one"
+        for a in range(len(labels))
+        for b in range(a + 1, len(labels))
+        if abs(r[a, b]) > HIGH_CORRELATION
+    ]
+
+
+def _freedom(fit: Fit) -> list[str]:
+    """What the error estimate rests on."""
+    pooled = fit.protocol.error.pooled
+    out = []
+    for group, left in list(zip(fit.groups, fit.freedoms, strict=True))[: 1 if pooled else None]:
+        where = "all regions" if pooled else ", ".join(group.regions)
+        if left == 0:
+            out.append(
+                f"{where}: as many parameters as points: the curve passes through every point and nothing can be said "
+                "of errors"
+            )
+        elif left <= 2:
+            plural = "degree" if left == 1 else "degrees"
+            out.append(
+                f"{where}: the error estimate rests on {left} {plural} of freedom: intervals are wide and uncertain"
+            )
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..data import Curves, Study
@@ -11,10 +12,11 @@ from ..labelling import label
 from ..library import load_model
 from ..model import Model
 from ..units import dimension
+from .binding import build_likelihood
 from .diagnostics import judge
 from .least_squares import minimise
-from .likelihood import build_likelihood
-from .protocol import Protocol, load_protocol
+from .measured_inputs import read_inputs
+from .protocol import Free, Protocol, load_protocol
 from .result import Fit
 
 
@@ -36,8 +38,10 @@ def fit(
     curves : one subject's curves, or a study with one subject
     protocol : a protocol or its name; default: every parameter that is not fixed and not a delay is free
     method : "least_squares" [text]
-    regions : which regions; default the organs, never a field of view
-    inputs : measured inputs that drive the model, name -> (times [h], values in the declared unit)
+    regions : which regions; default the organs (for a whole-body model every region it describes), never a field of
+        view
+    inputs : measured inputs that drive the model, name -> Curve, or (times [h], values in the declared unit); arrays
+        are taken with the decay state of `curves`
     seed : of the starts; default the protocol's [1]
 
     Returns
@@ -59,30 +63,42 @@ def fit(
         raise FitError(f"method {method!r} is not known; allowed: least_squares")
     if isinstance(curves, Study):
         if len(curves) != 1:
-            raise FitError(f"{curves.name} has {len(curves)} subjects ({', '.join(curves.subjects)}); fit one: study[name]")
+            raise FitError(
+                f"{curves.name} has {len(curves)} subjects ({', '.join(curves.subjects)}); fit one: study[name]"
+            )
         curves = next(iter(curves))
     model = load_model(model) if isinstance(model, str) else model
     rules = load_protocol(protocol) if isinstance(protocol, str) else protocol or default_protocol(model)
-    chosen = curves.select(list(regions)) if regions is not None else curves.select(curves.organs)
+    notes: list[str] = []
+    chosen = curves.select(regions) if regions is not None else _default_regions(model, curves, notes)
     if not len(chosen):
         raise FitError(f"{curves.subject}: no regions to fit; known: {', '.join(curves.regions)}")
-    notes: list[str] = []
     if model.administration and chosen.injected_activity is None:
         chosen, note = _per_megabecquerel(chosen)
         notes.append(note)
     labelled = _label(model, chosen, rules)
-    likelihood = build_likelihood(labelled, chosen, rules, inputs)
+    driving, said = read_inputs(labelled, chosen, inputs)
+    likelihood = build_likelihood(labelled, chosen, rules, driving)
     groups = tuple(likelihood.groups())
     optima = tuple(minimise(g, rules.starts, rules.seed if seed is None else seed) for g in groups)
     result = Fit(labelled, chosen, rules, likelihood, groups, optima, method)
-    return Fit(labelled, chosen, rules, likelihood, groups, optima, method, (*curves.warnings, *notes, *judge(result)))
+    return replace(result, warnings=(*curves.warnings, *notes, *said, *judge(result)))
+
+
+def _default_regions(model: Model, curves: Curves, notes: list[str]) -> Curves:
+    """The organs; for a model of the whole body, what it describes, with a note of what it does not."""
+    if model.scope == "region":
+        return curves.select(curves.organs)
+    known = [c.region for c in curves if c.kind != "field_of_view"]
+    described = [r for r in known if r in model.observables]
+    if left_out := [r for r in known if r not in described]:
+        notes.append(f"{model.name} does not describe {', '.join(left_out)}: not fitted")
+    return curves.select(described)
 
 
 def default_protocol(model: Model) -> Protocol:
     """Everything free that can be: not physical constants, not delays, equal weights."""
     delays = {i.delay for i in model.inputs.values()}
-    from .protocol import Free
-
     free = {n: Free() for n in model.primary if not model.parameters[n].fixed and n not in delays}
     return Protocol(name="default", model=model.name, free=free)
 

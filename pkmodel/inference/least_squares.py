@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .likelihood import Likelihood
+from ..errors import FitError
+from .likelihood import Evaluation, Likelihood
 
 Array = NDArray[np.float64]
+STARTS = 1  # purpose of a stream of random numbers: one seed, unrelated numbers for starts and for draws
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,23 @@ class Optimum:
     agreeing: int  # starts that ended at the same minimum
     converged: bool
     message: str
+    failed: int = 0  # starts from which the model could not be solved
 
     @property
     def chi2(self) -> float:
         """Sum of squared standardised residuals."""
         return float(self.residuals @ self.residuals)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Where one minimisation ended."""
+
+    x: Array
+    cost: float
+    converged: bool
+    message: str
+    failure: str
 
 
 def minimise(likelihood: Likelihood, starts: int, seed: int) -> Optimum:
@@ -43,19 +57,31 @@ def minimise(likelihood: Likelihood, starts: int, seed: int) -> Optimum:
     Returns
     -------
     Optimum
+
+    Raises
+    ------
+    FitError
+        The model could not be solved from any start.
     """
     begin = np.array([s.to_scale(s.start) for s in likelihood.slots], dtype=float)
     runs = [_run(likelihood, x) for x in _spread(likelihood, begin, starts, seed)]
-    best = min(runs, key=lambda r: r[1])
-    x, cost, converged, message = best
-    agreeing = sum(abs(r[1] - cost) <= 1e-6 * max(cost, 1e-300) + 1e-14 for r in runs)
-    residuals, jacobian = likelihood._evaluate(x, tangents=True)
-    return Optimum(x, residuals, jacobian, len(runs), agreeing, converged, message)
+    good = [r for r in runs if not r.failure]
+    if not good:
+        raise FitError(
+            f"{', '.join(likelihood.regions)}: {likelihood.model.name} could not be solved from any of {starts} starts "
+            f"({runs[0].failure}); check start values and units"
+        )
+    best = min(good, key=lambda r: r.cost)
+    agreeing = sum(r.cost - best.cost <= 1e-6 * best.cost + 1e-14 for r in good)
+    at = likelihood.evaluate(best.x)
+    return Optimum(
+        best.x, at.residuals, at.jacobian, len(runs), agreeing, best.converged, best.message, len(runs) - len(good)
+    )
 
 
 def _spread(likelihood: Likelihood, begin: Array, starts: int, seed: int) -> list[Array]:
     """Latin hypercube of a factor of ten (or half of the box) to either side of the first start."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, STARTS])
     points = [begin]
     if starts > 1:
         k = begin.size
@@ -66,13 +92,13 @@ def _spread(likelihood: Likelihood, begin: Array, starts: int, seed: int) -> lis
             for j, s in enumerate(likelihood.slots):
                 low, high = s.box
                 reach = np.log(10.0) if s.transform != "none" else min(abs(begin[j]) + 1.0, 0.5 * (high - low))
-                x[j] = np.clip(begin[j] + reach * offset[j], low + 1e-9, high - 1e-9)
+                x[j] = np.clip(begin[j] + reach * offset[j], low, high)
             points.append(x)
     return points
 
 
-def _run(likelihood: Likelihood, begin: Array) -> tuple[Array, float, bool, str]:
-    """One minimisation; returns where it ended, its cost, whether it converged, and lmfit's words."""
+def _run(likelihood: Likelihood, begin: Array) -> _Run:
+    """One minimisation."""
     import lmfit
 
     parameters = lmfit.Parameters()
@@ -80,22 +106,22 @@ def _run(likelihood: Likelihood, begin: Array) -> tuple[Array, float, bool, str]
     for j, (name, slot) in enumerate(zip(names, likelihood.slots, strict=True)):
         low, high = slot.box
         parameters.add(name, value=float(np.clip(begin[j], low, high)), min=low, max=high)
-    last: dict[str, Any] = {}
+    last: dict[bytes, Evaluation] = {}
 
-    def both(p: Any) -> tuple[Array, Array]:
+    def at(p: Any) -> Evaluation:
         x = np.array([p[n].value for n in names])
         key = x.tobytes()
-        if last.get("key") != key:  # residuals and Jacobian come from one solve
-            last.update(key=key, pair=likelihood._evaluate(x, tangents=True))
-        pair: tuple[Array, Array] = last["pair"]
-        return pair
+        if key not in last:  # residuals and Jacobian come from one solve
+            last.clear()
+            last[key] = likelihood.evaluate(x)
+        return last[key]
 
-    minimiser = lmfit.Minimizer(lambda p: both(p)[0], parameters, calc_covar=False)
+    minimiser = lmfit.Minimizer(lambda p: at(p).residuals, parameters, calc_covar=False)
     # lmfit takes the root of its own covariance even where a parameter is not informed; ours is in `result`
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         result = minimiser.minimize(
             method="least_squares",
-            jac=lambda p: both(p)[1],
+            jac=lambda p: at(p).jacobian,
             ftol=1e-14,
             xtol=1e-12,
             gtol=1e-12,
@@ -103,4 +129,6 @@ def _run(likelihood: Likelihood, begin: Array) -> tuple[Array, float, bool, str]
             max_nfev=300,
         )
     x = np.array([result.params[n].value for n in names])
-    return x, float(result.chisqr), bool(result.success), str(result.message)
+    end = likelihood.evaluate(x, tangents=False)
+    cost = float(end.residuals @ end.residuals)
+    return _Run(x, cost, bool(result.success), str(result.message), end.failure)

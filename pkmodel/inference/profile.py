@@ -10,12 +10,15 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq, least_squares
 from scipy.stats import chi2 as chi_square
 from scipy.stats import f as fisher
 
 from ..errors import FitError
 from ..units import factor
+
+Array = NDArray[np.float64]
 
 if TYPE_CHECKING:
     from .likelihood import Likelihood
@@ -42,31 +45,35 @@ def interval(fit: Fit, label: str, level: float = 0.95) -> tuple[float, float]:
     """
     if not 0 < level < 1:
         raise FitError(f"level {level} must lie between 0 and 1")
-    found = [(g, o, s) for g, o, s in zip(fit.groups, fit.optima, fit.scales, strict=True) if _at(g, label) >= 0]
-    if not found:
+    position = next((k for k, g in enumerate(fit.groups) if _at(g, label) >= 0), -1)
+    if position < 0:
         raise FitError(f"{label!r} was not fitted; fitted: {', '.join(s.label for s in fit.slots)}")
-    group, optimum, scale = found[0]
+    group, optimum, scale = fit.groups[position], fit.optima[position], fit.scales[position]
     if not math.isfinite(scale):
         raise FitError("no degree of freedom is left to profile with")
     j = _at(group, label)
     known = fit.protocol.error.absolute
-    limit = chi_square.ppf(level, 1) if known else fisher.ppf(level, 1, fit.freedom)
+    freedom = fit.freedoms[position]
+    limit = chi_square.ppf(level, 1) if known else fisher.ppf(level, 1, freedom)
     rise = float(limit) * scale
     slot = group.slots[j]
     low, high = slot.box
     warm = np.delete(optimum.x, j)
 
-    def excess(x: float, start: np.ndarray) -> tuple[float, np.ndarray]:
+    def excess(x: float, start: Array) -> tuple[float, Array]:
         cost, rest = _rest(group, j, x, start)
         return cost - optimum.chi2 - rise, rest
 
+    # Steps in the measure of the parameter's own error, so that a delay of seconds is as finely searched as a rate
+    sd = float(np.sqrt(fit.spreads[position].covariance[j, j]))
+    unit = sd if 0 < sd < 2.0 else 0.25
     ends = []
     for edge in (low, high):
         inner, rest = float(optimum.x[j]), warm
-        step = math.copysign(max(0.25, 1e-3 * abs(inner)), edge - inner)
+        step = math.copysign(unit, edge - inner)
         outer = inner
         crossed = False
-        for _ in range(60):
+        for _ in range(80):
             outer = min(outer + step, edge) if edge > inner else max(outer + step, edge)
             value, moved = excess(outer, rest)
             if value > 0:
@@ -78,8 +85,11 @@ def interval(fit: Fit, label: str, level: float = 0.95) -> tuple[float, float]:
             step *= 1.4
         if crossed:
             kept = rest
-            outer = float(brentq(lambda x, k=kept: excess(x, k)[0], inner, outer, xtol=1e-4))
-        ends.append(float(slot.from_scale(outer)) / factor(slot.unit))
+            outer = float(brentq(lambda x, k=kept: excess(x, k)[0], inner, outer, xtol=1e-5 * unit))
+        end = float(slot.from_scale(outer)) / factor(slot.unit)
+        if not crossed:  # never objected: the bound itself, and not the last number before it
+            end = (slot.lower if edge == low else slot.upper) / factor(slot.unit)
+        ends.append(end)
     return min(ends), max(ends)
 
 
@@ -88,7 +98,7 @@ def _at(group: Likelihood, label: str) -> int:
     return labels.index(label) if label in labels else -1
 
 
-def _rest(group: Likelihood, j: int, x: float, start: np.ndarray) -> tuple[float, np.ndarray]:
+def _rest(group: Likelihood, j: int, x: float, start: Array) -> tuple[float, Array]:
     """Lowest cost with parameter j held at x, and where the others went."""
     if start.size == 0:
         r = group.residuals(np.array([x]))
@@ -97,16 +107,20 @@ def _rest(group: Likelihood, j: int, x: float, start: np.ndarray) -> tuple[float
     bounds = np.array(boxes).T
     inside = np.clip(start, bounds[0] + 1e-9, bounds[1] - 1e-9)
 
-    def full(rest: np.ndarray) -> np.ndarray:
-        return np.insert(rest, j, x)
+    def full(rest: Array) -> Array:
+        return np.asarray(np.insert(rest, j, x), dtype=float)
+
+    def residuals(rest: Array) -> Array:
+        return group.residuals(full(rest))
+
+    def jacobian(rest: Array) -> Array:
+        return np.asarray(np.delete(group.jacobian(full(rest)), j, axis=1), dtype=float)
 
     found = least_squares(
-        lambda r: group.residuals(full(r)),
+        residuals,
         inside,
-        jac=lambda r: np.delete(group.jacobian(full(r)), j, axis=1),
+        jac=jacobian,
         bounds=(bounds[0], bounds[1]),
         x_scale="jac",
     )
-    return 2 * float(found.cost), found.x
-
-
+    return 2 * float(found.cost), np.asarray(found.x, dtype=float)

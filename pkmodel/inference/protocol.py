@@ -20,6 +20,7 @@ from ..units import quantity
 
 Transform = Literal["log", "logit", "none"]
 ERROR_KINDS = ("constant", "proportional", "combined", "counts", "table", "weights")
+KNOWN_SIZE = ("combined", "table", "weights")  # kinds whose variances may be known, not only their ratios
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,13 @@ class Free:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorModel:
-    """Variance of one measurement up to a scale (see `likelihood.variances`)."""
+    """Variance of one measurement up to a scale (see `variances.variance_of`)."""
 
     kind: str = "constant"
     additive: float = 0.0  # combined: constant part of the SD, in the curve's unit
     proportional: float = 0.0  # combined: relative part of the SD [1]
     pooled: bool = False  # one scale for all regions, each relative to its largest value
-    absolute: bool = False  # the variances are known, not only their ratios (table, combined)
+    absolute: bool = False  # the variances are known, not only their ratios (combined, table, weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +68,7 @@ class Protocol:
         return replace(self, **changes)
 
 
-_KEYS = (
-    "name title model free fixed shared ties error observation cold starts seed mass_relative_sd source".split()
-)
+_KEYS = "name title model free fixed shared ties error observation cold starts seed mass_relative_sd source".split()
 
 
 def load_protocol(name: str | Path) -> Protocol:
@@ -91,23 +90,61 @@ def load_protocol(name: str | Path) -> Protocol:
 
 
 def protocol_from_dict(raw: Mapping[str, Any], who: str = "protocol") -> Protocol:
-    """Build a protocol from a dictionary with the words of a protocol file."""
+    """Build a protocol from a dictionary with the words of a protocol file.
+
+    Parameters
+    ----------
+    raw : as TOML gives it
+    who : how messages name it [text]
+
+    Raises
+    ------
+    FitError
+        A key is unknown or a setting makes no sense; the message names both.
+    """
     _known(raw, _KEYS, who)
     settings = dict(raw)
+    for key in ("free", "fixed", "ties"):
+        if not isinstance(raw.get(key, {}), Mapping):
+            raise FitError(f"{who}: {key}: expected a table of parameters, found {raw[key]!r}")
+    for key in ("name", "title", "model", "source"):
+        if not isinstance(raw.get(key, ""), str):
+            raise FitError(f"{who}: {key} = {raw[key]!r} is not text")
     settings["free"] = {n: _free(n, v, who) for n, v in raw.get("free", {}).items()}
-    settings["shared"] = tuple(raw.get("shared", ()))
+    settings["shared"] = _shared(raw.get("shared", []), who)
     settings["error"] = _error(raw.get("error", {}), who)
     if raw.get("observation") not in (None, "frame", "midpoint"):
         raise FitError(f"{who}: observation {raw['observation']!r} is not known; allowed: frame, midpoint")
-    for key in ("starts", "seed"):
-        if key in raw and (not isinstance(raw[key], int) or raw[key] < (1 if key == "starts" else 0)):
-            raise FitError(f"{who}: {key} = {raw[key]!r} must be a whole number, at least {1 if key == 'starts' else 0}")
+    for key, least in (("starts", 1), ("seed", 0)):
+        v = raw.get(key, least)
+        if isinstance(v, bool) or not isinstance(v, int) or v < least:
+            raise FitError(f"{who}: {key} = {v!r} must be a whole number, at least {least}")
+    if not isinstance(raw.get("cold", False), bool):
+        raise FitError(f"{who}: cold = {raw['cold']!r} must be true or false")
+    sd = raw.get("mass_relative_sd")
+    if sd is not None and not (_is_number(sd) and 0 <= sd < 1):
+        raise FitError(f"{who}: mass_relative_sd = {sd!r} must be a number from 0 to below 1")
     for n, v in raw.get("fixed", {}).items():
         if isinstance(v, str):
             quantity(v, f"{who}: fixed {n}")
+        elif not _is_number(v):
+            raise FitError(f"{who}: fixed {n} = {v!r} is neither a number nor text with a unit")
+    for n, v in raw.get("ties", {}).items():
+        if not isinstance(v, str):
+            raise FitError(f"{who}: tie {n} = {v!r}: expected the name of a parameter, such as k2 = 'K1'")
     if both := set(raw.get("fixed", {})) & set(raw.get("free", {})):
         raise FitError(f"{who}: {', '.join(sorted(both))}: free and fixed at once")
     return Protocol(**settings)
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+
+
+def _shared(raw: Any, who: str) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple) or not all(isinstance(n, str) for n in raw):
+        raise FitError(f"{who}: shared: expected a list of parameters such as ['delay'], found {raw!r}")
+    return tuple(raw)
 
 
 def _known(raw: Mapping[str, Any], allowed: list[str], who: str) -> None:
@@ -125,7 +162,8 @@ def _free(name: str, raw: Any, who: str) -> Free:
     if raw.get("transform") not in (None, "log", "logit", "none"):
         raise FitError(f"{who}: free {name}: transform {raw['transform']!r} is not known; allowed: log, logit, none")
     for key in ("start", "lower", "upper"):
-        if key in raw and (isinstance(raw[key], bool) or not isinstance(raw[key], int | float)):
+        # a bound may be infinite, a start may not
+        if key in raw and not (_is_number(raw[key]) or (key != "start" and raw[key] in (math.inf, -math.inf))):
             raise FitError(f"{who}: free {name}: {key} = {raw[key]!r} is not a number")
     return Free(**raw)
 
@@ -134,11 +172,25 @@ def _error(raw: Any, who: str) -> ErrorModel:
     if not isinstance(raw, Mapping):
         raise FitError(f"{who}: error: expected a table such as {{ kind = 'constant' }}, found {raw!r}")
     _known(raw, ["kind", "additive", "proportional", "pooled", "absolute"], f"{who}: error")
+    kind = raw.get("kind", "constant")
+    if kind not in ERROR_KINDS:
+        raise FitError(f"{who}: error kind {kind!r} is not known; allowed: {', '.join(ERROR_KINDS)}")
+    for key in ("pooled", "absolute"):
+        if not isinstance(raw.get(key, False), bool):
+            raise FitError(f"{who}: error: {key} = {raw[key]!r} must be true or false")
+    for key in ("additive", "proportional"):
+        if key in raw and kind != "combined":
+            raise FitError(f"{who}: error: {key} belongs to kind 'combined', but the kind is {kind!r}")
+        if key in raw and not (_is_number(raw[key]) and raw[key] >= 0):
+            raise FitError(f"{who}: error: {key} = {raw[key]!r} must be a number that is not negative")
     model = ErrorModel(**raw)
-    if model.kind not in ERROR_KINDS:
-        raise FitError(f"{who}: error kind {model.kind!r} is not known; allowed: {', '.join(ERROR_KINDS)}")
-    if model.additive < 0 or model.proportional < 0 or not math.isfinite(model.additive + model.proportional):
-        raise FitError(f"{who}: error: additive and proportional must not be negative")
-    if model.kind == "combined" and model.additive == model.proportional == 0:
+    if kind == "combined" and model.additive == model.proportional == 0:
         raise FitError(f"{who}: error kind 'combined' needs additive or proportional above zero")
+    if model.absolute and kind not in KNOWN_SIZE:
+        raise FitError(
+            f"{who}: error kind {kind!r} gives variances only up to a scale, so it cannot be absolute; "
+            f"allowed: {', '.join(KNOWN_SIZE)}"
+        )
+    if model.absolute and model.pooled:
+        raise FitError(f"{who}: error: absolute variances have no scale to pool")
     return model

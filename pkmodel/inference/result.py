@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data import Curves
 from ..errors import FitError
-from ..expressions import symbol
 from ..model import Model
+from ..solve.status import Status
 from ..units import factor
 from .least_squares import Optimum
-from .likelihood import Block, Likelihood, Slot
+from .likelihood import Likelihood
 from .protocol import Protocol
+from .slots import Slot
+from .uncertainty import Spread, draw, spread_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,22 +71,36 @@ class Fit:
         return tuple(c / d if d > 0 else math.nan for c, d in counts)
 
     @property
+    def freedoms(self) -> list[int]:
+        """Degrees of freedom behind the error of each group (of all together, where pooled; 0 where it is known)."""
+        counts = [0 if self._absolute else g.points - len(g.slots) for g in self.groups]
+        return [sum(counts)] * len(counts) if self.protocol.error.pooled else counts
+
+    @property
     def freedom(self) -> int:
-        """Degrees of freedom behind the error estimate of a group (of all, where pooled)."""
-        counts = [g.points - len(g.slots) for g in self.groups]
-        return sum(counts) if self.protocol.error.pooled else min(counts)
+        """Smallest degrees of freedom behind an error estimate."""
+        return min(self.freedoms)
+
+    @cached_property
+    def spreads(self) -> list[Spread]:
+        """Uncertainty of each group."""
+        return [spread_of(o, s) for o, s in zip(self.optima, self.scales, strict=True)]
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Labels of the parameters that no datum informs: held at their estimates, error unknown."""
+        flags = [h for spread in self.spreads for h in spread.held]
+        return tuple(s.label for s, h in zip(self.slots, flags, strict=True) if h)
 
     @cached_property
     def covariance(self) -> Array:
-        """Covariance of the estimates on the scale of the fit, (k, k); nan where there is no freedom left."""
-        k = sum(len(g.slots) for g in self.groups)
-        out = np.zeros((k, k))
-        at = 0
-        for optimum, scale in zip(self.optima, self.scales, strict=True):
-            n = optimum.x.size
-            out[at : at + n, at : at + n] = scale * _inverse(optimum.jacobian)
-            at += n
-        return out
+        """Covariance of the estimates on the scale of the fit, (k, k).
+
+        Zero for what is `held`; nan for a group without freedom to estimate an error from.
+        """
+        from scipy.linalg import block_diag
+
+        return np.asarray(block_diag(*(s.covariance for s in self.spreads)), dtype=float)
 
     @cached_property
     def correlation(self) -> pd.DataFrame:
@@ -104,19 +119,22 @@ class Fit:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per free parameter: value, se, relative se, 95 % interval, unit."""
+        """One row per free parameter: value, se, relative se [%], 95 % interval, unit; se nan where it is unknown."""
         import pandas as pd
         from scipy.stats import t as student
 
         sd = np.sqrt(np.diag(self.covariance))
-        wide = float(student.ppf(0.975, self.freedom)) if self.freedom > 0 and not self._absolute else 1.959964
+        freedoms = [f for g, f in zip(self.groups, self.freedoms, strict=True) for _ in g.slots]
         rows = []
-        for s, v, e in zip(self.slots, self.x, sd, strict=True):
+        for s, v, e, freedom in zip(self.slots, self.x, sd, freedoms, strict=True):
             unit = factor(s.unit)
-            value, se = float(s.from_scale(v)) / unit, float(s.slope(v)) * e / unit
+            error = math.inf if s.label in self.held else float(e)
+            wide = float(student.ppf(0.975, freedom)) if freedom > 0 else 1.959964
             with np.errstate(over="ignore"):
-                ends = [float(s.from_scale(v + sign * wide * e)) / unit for sign in (-1, 1)]
+                ends = [float(s.from_scale(v + sign * wide * error)) / unit for sign in (-1, 1)]
             ends = [max(ends[0], s.lower / unit), min(ends[1], s.upper / unit)]
+            value = float(s.from_scale(v)) / unit
+            se = float(s.slope(v)) * error / unit if math.isfinite(error) else math.nan
             rse = 100 * se / abs(value) if value else math.nan
             rows.append([s.label, s.parameter, s.region, value, se, rse, *ends, s.unit])
         columns = ["label", "parameter", "region", "value", "se", "rse_percent", "low", "high", "unit"]
@@ -129,35 +147,9 @@ class Fit:
     @cached_property
     def derived(self) -> pd.DataFrame:
         """Results computed from the estimates (VT, half-lives ...), with delta-method standard errors."""
-        import pandas as pd
+        from .derived import derived_table
 
-        rows = []
-        for block in self.likelihood.blocks:
-            region = block.observers[0].curve.region if self.model.scope == "region" else ""
-            for d in self.model.derived.values():
-                value, se = self._derive(d, block)
-                unit = factor(d.unit)
-                rse = 100 * se / abs(value) if value else math.nan
-                rows.append([f"{d.name}[{region}]" if region else d.name, value / unit, se / unit, rse, d.unit])
-        return pd.DataFrame(rows, columns=["label", "value", "se", "rse_percent", "unit"]).set_index("label")
-
-    def _derive(self, d: Any, block: Block) -> tuple[float, float]:
-        labels = [s.label for s in self.slots]
-        order = [labels.index(s.label) for s in self.likelihood.slots]
-        everything = np.array([s.from_scale(v) for s, v in zip(self.slots, self.x, strict=True)])[order]
-        p = block.parameters(everything)
-        at = {symbol(n): v for n, v in zip(block.problem.compiled.parameters, p, strict=True)}
-        formula = d.formula.xreplace(self.model.resolved)
-        gradient = np.zeros(len(self.slots))
-        leaders = {f: lead for f, lead in block.ties}
-        for n, name in enumerate(block.problem.compiled.parameters):
-            source = leaders.get(n, n)
-            if source in block.indices:
-                column = order[block.columns[block.indices.index(source)]]
-                slope = float(self.slots[column].slope(self.x[column]))
-                gradient[column] += float(formula.diff(symbol(name)).subs(at)) * slope
-        variance = float(gradient @ self.covariance @ gradient)
-        return float(formula.subs(at)), math.sqrt(variance) if variance >= 0 else math.nan
+        return derived_table(self)
 
     # -- quality ---------------------------------------------------------------------------------------------------
 
@@ -179,7 +171,12 @@ class Fit:
 
     @cached_property
     def minus_two_log_likelihood(self) -> float:
-        """-2 log likelihood at the estimates, Gaussian, variances maximum-likelihood where they are estimated."""
+        """-2 log likelihood at the estimates, Gaussian, variances maximum-likelihood where they are estimated.
+
+        nan where a curve through every point leaves nothing to estimate one from: the likelihood has no maximum.
+        """
+        if not self._absolute and self.freedom == 0:
+            return math.nan
         total = sum(float(np.log(v[np.isfinite(v)]).sum()) for block in self.likelihood.variances for v in block)
         n = self.points
         if self._absolute:
@@ -250,7 +247,13 @@ class Fit:
         """Draws of the estimates on the scale of the fit, (n, k), inside the bounds.
 
         Normal, or Student's t with the degrees of freedom of the error estimate where that was estimated; exact for
-        a linear model, an approximation otherwise (profile intervals and Bayes go further).
+        a linear model, an approximation otherwise (profile intervals and Bayes go further). What no datum informs
+        (`held`) stays at its estimate.
+
+        Parameters
+        ----------
+        n : draws [1]
+        seed : of the random numbers [1]
 
         Raises
         ------
@@ -262,15 +265,9 @@ class Fit:
                 f"{self.curves.subject}: as many parameters as points leave no estimate of the error; fix a parameter, "
                 "pool the error over regions (error = { pooled = true }), or give the data an sd"
             )
-        rng = np.random.default_rng([seed, 20240501])
-        k = self.x.size
-        value, vectors = np.linalg.eigh(self.covariance)
-        root = vectors * np.sqrt(np.clip(value, 0.0, None))
-        z = rng.standard_normal((n, k))
-        if not self._absolute and self.freedom > 0:
-            z /= np.sqrt(rng.chisquare(self.freedom, size=(n, 1)) / self.freedom)
+        away = draw(self.spreads, self.freedoms, pooled=self.protocol.error.pooled, n=n, seed=seed)
         box = np.array([s.box for s in self.slots])
-        return np.asarray(np.clip(self.x + z @ root.T, box[:, 0], box[:, 1]), dtype=float)
+        return np.asarray(np.clip(self.x + away, box[:, 0], box[:, 1]), dtype=float)
 
     def draws(self, n: int = 1000, seed: int = 0) -> pd.DataFrame:
         """Draws of the estimates in declared units, one column per free parameter."""
@@ -291,7 +288,12 @@ class Fit:
 
         Returns
         -------
-        (m,) or (n, m) array
+        (m,) or (n, m) array, unit of the region's data
+
+        Raises
+        ------
+        FitError
+            The region was not fitted, or the model cannot be solved at x.
         """
         from ..observation import observe
         from ..simulation import prepare
@@ -311,7 +313,14 @@ class Fit:
         problem = prepare(block.problem.model, block.problem.regimen, grid, inputs=block.problem.inputs)
         seen = observe(problem.model, wanted, mode="midpoint")
         sets = np.atleast_2d(self.x if x is None else x)
-        out = np.array([seen.predict(problem.solve(block.parameters(self._slot_values(row)))) for row in sets])
+        out = np.empty((len(sets), grid.size))
+        for k, row in enumerate(sets):
+            solution = problem.solve(block.parameters(self._slot_values(row)))
+            if solution.status != Status.OK:
+                raise FitError(
+                    f"{region}: {self.model.name} could not be solved for row {k + 1} of x: {solution.message}"
+                )
+            out[k] = seen.predict(solution)
         return out[0] if x is None or np.ndim(x) == 1 else out
 
     def profile(self, label: str, level: float = 0.95) -> tuple[float, float]:
@@ -369,22 +378,3 @@ class Fit:
         from .words import describe_html
 
         return describe_html(self)
-
-
-def _inverse(jacobian: Array) -> Array:
-    """Inverse of J'J by singular values; directions that no datum informs get infinite, not zero, variance."""
-    norms = np.linalg.norm(jacobian, axis=0)
-    safe = np.where(norms > 0, norms, 1.0)
-    _, s, vt = np.linalg.svd(jacobian / safe, full_matrices=False)
-    floor = s.max(initial=0.0) * 1e-10
-    inverse = 1.0 / np.maximum(s, max(floor, 1e-300))
-    half = (vt.T * inverse) / safe[:, None]
-    out: Array = half @ half.T
-    for j in np.flatnonzero(norms == 0):
-        out[j, j] = 1e12
-    return out
-
-
-def regions_of(fits: Sequence[Fit]) -> tuple[str, ...]:
-    """Regions that all fits have, in the order of the first."""
-    return tuple(r for r in fits[0].likelihood.regions if all(r in f.likelihood.regions for f in fits))

@@ -39,7 +39,8 @@ def _title(fit: Fit) -> str:
 
 
 def _criteria(fit: Fit) -> str:
-    aicc = "undefined" if math.isnan(fit.aicc) else f"{fit.aicc:.2f}"
+    scores = {"AIC": fit.aic, "AICc": fit.aicc, "BIC": fit.bic}
+    judged = ", ".join(f"{n} {'undefined' if math.isnan(v) else f'{v:.2f}'}" for n, v in scores.items())
     noise = sorted({f"{100 * math.sqrt(s):.2g}" for s in fit.scales if not math.isnan(s)})
     error = fit.protocol.error
     if error.kind == "constant" and noise:
@@ -50,13 +51,13 @@ def _criteria(fit: Fit) -> str:
         size = ""
     regions = len(fit.likelihood.regions)
     what = "1 region" if regions == 1 else f"{regions} regions"
-    return f"{fit.points} points, {what}, {len(fit.slots)} parameters{size}; AIC {fit.aic:.2f}, AICc {aicc}, BIC {fit.bic:.2f}"
+    return f"{fit.points} points, {what}, {len(fit.slots)} parameters{size}; {judged}"
 
 
 def _estimates(fit: Fit) -> pd.DataFrame:
     t = fit.table.reset_index()
     t["value"] = t["value"].map("{:.5g}".format)
-    t["se"] = t["se"].map("{:.2g}".format)
+    t["se"] = ["unknown" if math.isnan(v) else f"{v:.2g}" for v in t["se"]]
     t["RSE %"] = t["rse_percent"].map(_percent)
     t["95 % interval"] = [f"{a:.4g} to {b:.4g}" for a, b in zip(t["low"], t["high"], strict=True)]
     return t[["label", "value", "se", "RSE %", "95 % interval", "unit"]].rename(columns={"label": "parameter"})
@@ -65,7 +66,7 @@ def _estimates(fit: Fit) -> pd.DataFrame:
 def _derived(fit: Fit) -> pd.DataFrame:
     t = fit.derived.reset_index()
     t["value"] = t["value"].map("{:.5g}".format)
-    t["se"] = t["se"].map("{:.2g}".format)
+    t["se"] = ["unknown" if math.isnan(v) else f"{v:.2g}" for v in t["se"]]
     t["RSE %"] = t["rse_percent"].map(_percent)
     return t[["label", "value", "se", "RSE %", "unit"]].rename(columns={"label": "derived"})
 
