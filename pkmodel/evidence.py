@@ -1,5 +1,5 @@
-"""What the main job is held against: integrals of daily practice, numbers published from the same data, and the
-published tolerance doses that stand in where a user gives no limit.
+"""What the main job is held against: a simpler model, integrals of daily practice, numbers published from the same
+data, and the published tolerance doses that stand in where a user gives no limit.
 """
 
 from __future__ import annotations
@@ -15,16 +15,22 @@ from .data import Curves, Study
 from .dosimetry.limits import Limit, published_limits
 from .dosimetry.practice import haenscheid, madsen, mono_exponential, trapezoid
 from .dosimetry.result import TIA, Doses
-from .errors import DoseError, PkmodelError
+from .errors import DoseError, FitError, PkmodelError
+from .inference.compare import Comparison, compare
+from .inference.fitting import fit as fit_curves
+from .inference.protocol import load_protocol
 from .units import convert
 
 if TYPE_CHECKING:
     from .dosimetry.practice import PracticeTIA
+    from .inference.result import Fit
 
 TOLERANCE_NOTE = (
-    "limits are published tolerance values, most of them from external beams, used here for illustration; "
+    "limits are published tolerance values, some of them from external beams, used here for illustration; "
     "they are not a recommendation for radionuclide therapy"
 )
+
+SIMPLER = "serial_spect_1_phase"  # the protocol that others are compared with
 
 # Organ of a result -> tissue of tables/tissue_response.csv
 _TISSUES = {
@@ -212,6 +218,44 @@ def _bi_exponential(data: Any, quantity: str) -> tuple[float, str] | None:
     known = {"A": (amplitude[slow], "MBq"), "l1": (rate[slow], "1/h"), "l2": (rate[fast], "1/h")}
     value, unit = known[quantity]
     return float(value), unit
+
+
+def with_simpler(result: Fit, curves: Curves, seed: int) -> tuple[Comparison | None, list[str]]:
+    """Compare an organ model with the one that has a single washout phase and no uptake."""
+    rules = load_protocol(SIMPLER)
+    name = result.protocol.model or result.model.name
+    if result.model.scope != "region" or name == rules.model or result.model.inputs:
+        return None, []
+    same = rules.replace(error=result.protocol.error, observation=result.protocol.observation)
+    try:
+        return compare([result, fit_curves(rules.model, curves, same, seed=seed)]), []
+    except FitError as error:
+        return None, [f"no comparison with {rules.model}: {error}"]
+
+
+def choice_of_model(comparison: Comparison | None, tia: TIA, simpler: TIA | None) -> list[str]:
+    """Say it where an information criterion prefers the model that was not used, and what that would change."""
+    if comparison is None or simpler is None:
+        return []
+    used, other = comparison.fits
+    scores = {c: (getattr(used, c), getattr(other, c)) for c in ("aic", "aicc", "bic")}
+    against = [c for c, (a, b) in scores.items() if b < a]
+    if not against:
+        return []
+    pro = [c for c, (a, b) in scores.items() if a < b]
+    change = simpler.data["tia_point"].to_numpy() / tia.data["tia_point"].to_numpy() - 1.0
+    spelled = {"aic": "AIC", "aicc": "AICc", "bic": "BIC"}
+
+    def votes(criteria: list[str], name: str) -> str:
+        return f"{' and '.join(spelled[c] for c in criteria)} {'prefers' if len(criteria) == 1 else 'prefer'} {name}"
+
+    first = votes(against, other.model.name)
+    second = f"; {votes(pro, used.model.name)}" if pro else ""
+    why = f"{used.points} points for {used.estimated} estimated numbers are few to judge by"
+    return [
+        f"{first}{second} ({why}). The doses rest on {used.model.name}; with the simpler model "
+        f"the TIA would be {100 * change.min():+.1f} to {100 * change.max():+.1f} % different"
+    ]
 
 
 def default_limits(organs: Sequence[str]) -> tuple[Limit, ...]:

@@ -65,6 +65,12 @@ def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Mode
         else:
             _refuse_unlabelled_production(model, flow)
             flows.append(flow)
+    for c in ligand:
+        if c.initial != 0 and not cold and not _is_activity(c):
+            raise ModelError(
+                f"{model.who}: {c.name} starts with ligand that nobody gave, which is not radioactive; use "
+                "label(..., cold=True), or give it as a dose"
+            )
     decay = symbol(LAMBDA)
     routes = model.administration
     flows += [
@@ -108,6 +114,10 @@ def _refuse_what_has_no_activity(model: Model) -> None:
             )
 
 
+def _is_activity(c: Compartment) -> bool:
+    return "activity" in dict(dimension(c.unit).exponents)
+
+
 def _constants(n: Nuclide) -> dict[str, Parameter]:
     return {
         LAMBDA: Parameter(
@@ -139,8 +149,10 @@ def _compartments(model: Model, cold: bool) -> dict[str, Compartment]:
             continue
         if taken := {f"{c.name}_hot", f"{c.name}_cold"} & {*model.symbols, *model.observables}:
             raise ModelError(f"{model.who}: {', '.join(sorted(taken))}: the label needs this name; rename the part")
-        out[f"{c.name}_hot"] = replace(c, name=f"{c.name}_hot", initial=sp.Integer(0), meaning=f"{c.meaning} (hot)")
-        out[f"{c.name}_cold"] = replace(c, name=f"{c.name}_cold", meaning=f"{c.meaning} (cold)")
+        # what a model starts with is its own ligand, unless it is written in activities
+        hot, chill = (c.initial, sp.Integer(0)) if _is_activity(c) else (sp.Integer(0), c.initial)
+        out[f"{c.name}_hot"] = replace(c, name=f"{c.name}_hot", initial=hot, meaning=f"{c.meaning} (hot)")
+        out[f"{c.name}_cold"] = replace(c, name=f"{c.name}_cold", initial=chill, meaning=f"{c.meaning} (cold)")
     return out
 
 

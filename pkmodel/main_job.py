@@ -23,25 +23,27 @@ from .dosimetry.result import TIA, Doses
 from .dosimetry.s_values import Daughters, organ_shape
 from .errors import DataError, DoseError, FitError
 from .evidence import (
+    SIMPLER,
     TOLERANCE_NOTE,
     Against,
     Practice,
+    choice_of_model,
     default_limits,
     practice_methods,
     published_comparison,
     round_down,
+    with_simpler,
 )
-from .inference.compare import Comparison, compare
 from .inference.fitting import fit as fit_curves
 from .inference.protocol import Protocol, load_protocol
 from .library import load_model
 from .model import Model
 
 if TYPE_CHECKING:
+    from .inference.compare import Comparison
     from .inference.result import Fit
 
 PROTOCOL = "serial_spect"
-SIMPLER = "serial_spect_1_phase"  # what the default protocol is compared with
 Limits = Mapping[str, str | float] | Sequence[Limit]
 
 
@@ -127,6 +129,7 @@ def run(
     protocol: Protocol | str | None = None,
     out: str | Path | None = None,
     limits: Limits | None = None,
+    already: Mapping[str, float | str] | None = None,
     cycles: int | Iterable[int] = 3,
     interval: float | str = "8 wk",
     probability: float = 0.05,
@@ -148,6 +151,7 @@ def run(
     out : folder of the report; None: compute only, write nothing
     limits : as in `plan`; they hold for the measured and the further cycles together. None: published tolerance doses
         of organs that have one, for illustration
+    already : organ -> received before the measured administration, in the kind of its limit, as in `plan`
     cycles, interval, probability : of the plan, as in `plan`
     masses : organ -> mass [g]; organs not named take the mean CT volume of their curve
     body_mass : bounds the cross-dose that is not included; default the study's, number [g] or text
@@ -177,21 +181,21 @@ def run(
     chosen, rules = _what_to_fit(model, protocol)
     result = fit_curves(chosen, curves, rules, seed=seed)
     step("comparing models")
-    comparison, notes = _with_simpler(result, curves, seed)
+    comparison, notes = with_simpler(result, curves, seed)
     step("integrating")
     tia = integrate(result, draws=draws, seed=seed)
     simpler = integrate(comparison.fits[1], draws=0, seed=seed) if comparison else None
-    notes += _choice_of_model(comparison, tia, simpler)
+    notes += choice_of_model(comparison, tia, simpler)
     step("computing doses")
     weights, said = organ_masses(curves, tia.organs, masses, rules.mass_relative_sd)
     notes += said
     body = body_mass if body_mass is not None else curves.body_mass
     doses = dose(tia, masses=weights, daughters=daughters, body_mass=body, seed=seed)
     step("planning")
-    used = default_limits(doses.organs) if limits is None else limits
+    used = _limits(limits, already or {}, doses.organs)
     planned = schedules = None
     if used:
-        rest = {"interval": interval, "probability": probability, "count_measured": True}
+        rest: dict[str, Any] = {"interval": interval, "probability": probability, "count_measured": True}
         planned = plan(doses, used, cycles=cycles, **rest)
         schedules = plan(doses, used, cycles=range(1, 7), **rest)
         notes += [TOLERANCE_NOTE] if limits is None else []
@@ -232,6 +236,45 @@ def run(
     return replace(job, paths=write_report(job, Path(out)))
 
 
+def fit_one(
+    study: str | Path | Study,
+    *,
+    subject: str | None = None,
+    model: Model | str | None = None,
+    protocol: Protocol | str | None = None,
+    seed: int = 0,
+) -> Fit:
+    """The first half of the main job: load, choose model and protocol, fit. Parameters as in `run`."""
+    data = study if isinstance(study, Study) else load_study(study)
+    chosen, rules = _what_to_fit(model, protocol)
+    return fit_curves(chosen, _subject(data, subject), rules, seed=seed)
+
+
+def _limits(given: Limits | None, already: Mapping[str, float | str], organs: Sequence[str]) -> Sequence[Limit]:
+    """The user's limits or the published ones, each with what was received before."""
+    if given is None:
+        found = [
+            Limit.parse(x.organ, f"{x.value!r} Gy", already=already.get(x.organ, 0.0), source=x.source)
+            for x in default_limits(organs)
+        ]
+    elif isinstance(given, Mapping):
+        found = [
+            Limit.parse(
+                organ, text if isinstance(text, str) else f"{float(text)!r} Gy", already=already.get(organ, 0.0)
+            )
+            for organ, text in given.items()
+        ]
+    else:
+        found = list(given)
+        if already:
+            raise DoseError("already: with Limit objects, give what was received in each Limit, as already=...")
+    limited = [x.organ for x in found]
+    if stray := [x for x in already if x not in limited]:
+        known = ", ".join(limited) or "no organ"
+        raise DoseError(f"already names {', '.join(map(repr, stray))}, without a limit; limits are set for: {known}")
+    return found
+
+
 def _subject(study: Study, subject: str | None) -> Curves:
     if subject is not None:
         return study[subject]
@@ -265,44 +308,6 @@ def _protocol_of(model: Model | str) -> Protocol | str:
     return default_protocol(built).replace(error=usual.error, starts=usual.starts, observation=usual.observation)
 
 
-def _with_simpler(result: Fit, curves: Curves, seed: int) -> tuple[Comparison | None, list[str]]:
-    """Compare an organ model with the one that has a single washout phase and no uptake."""
-    rules = load_protocol(SIMPLER)
-    name = result.protocol.model or result.model.name
-    if result.model.scope != "region" or name == rules.model or result.model.inputs:
-        return None, []
-    same = rules.replace(error=result.protocol.error, observation=result.protocol.observation)
-    try:
-        return compare([result, fit_curves(rules.model, curves, same, seed=seed)]), []
-    except FitError as error:
-        return None, [f"no comparison with {rules.model}: {error}"]
-
-
-def _choice_of_model(comparison: Comparison | None, tia: TIA, simpler: TIA | None) -> list[str]:
-    """Say it where an information criterion prefers the model that was not used, and what that would change."""
-    if comparison is None or simpler is None:
-        return []
-    used, other = comparison.fits
-    scores = {c: (getattr(used, c), getattr(other, c)) for c in ("aic", "aicc", "bic")}
-    against = [c for c, (a, b) in scores.items() if b < a]
-    if not against:
-        return []
-    pro = [c for c, (a, b) in scores.items() if a < b]
-    change = simpler.data["tia_point"].to_numpy() / tia.data["tia_point"].to_numpy() - 1.0
-    spelled = {"aic": "AIC", "aicc": "AICc", "bic": "BIC"}
-
-    def votes(criteria: list[str], name: str) -> str:
-        return f"{' and '.join(spelled[c] for c in criteria)} {'prefers' if len(criteria) == 1 else 'prefer'} {name}"
-
-    first = votes(against, other.model.name)
-    second = f"; {votes(pro, used.model.name)}" if pro else ""
-    why = f"{used.points} points for {used.estimated} estimated numbers are few to judge by"
-    return [
-        f"{first}{second} ({why}). The doses rest on {used.model.name}; with the simpler model "
-        f"the TIA would be {100 * change.min():+.1f} to {100 * change.max():+.1f} % different"
-    ]
-
-
 def organ_masses(
     curves: Curves,
     organs: Sequence[str],
@@ -331,8 +336,9 @@ def organ_masses(
     if stray:
         raise DoseError(f"mass of {', '.join(map(repr, stray))}: no such organ; the organs are: {', '.join(organs)}")
     out: dict[str, Any] = {}
-    single, measured = [], []
-    missing = []
+    single: list[str] = []
+    measured: list[str] = []
+    missing: list[str] = []
     for organ in organs:
         curve = curves[organ]
         volumes = curve.volume[np.isfinite(curve.volume)]

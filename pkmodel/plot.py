@@ -149,7 +149,14 @@ def _curve(
         ax.plot(grid[grid >= last], middle[grid >= last], color=BLUE, linestyle=(0, (3, 2)), label="extrapolated")
     given = curve.sd if np.any(np.isfinite(curve.sd)) else one["sd"].to_numpy()
     words = "measured, SD of the data" if np.any(np.isfinite(curve.sd)) else "measured, SD of the fit"
-    bars = {"fmt": "o", "color": BLACK, "markersize": 3.2, "elinewidth": 1.0, "capsize": 3.5, "zorder": 5}
+    bars: dict[str, Any] = {
+        "fmt": "o",
+        "color": BLACK,
+        "markersize": 3.2,
+        "elinewidth": 1.0,
+        "capsize": 3.5,
+        "zorder": 5,
+    }
     spread = np.where(np.isfinite(given), given, 0.0)
     ax.errorbar(t, measured, yerr=spread, label=words, **bars)
     ax.set_title(label(name))
@@ -289,11 +296,12 @@ def plan_figure(plan: Plan, schedules: Plan | None = None) -> Figure:
     )
     finite = np.where(np.isfinite(one.allowed), one.allowed, np.inf)
     reach = min(1.45 * float(np.quantile(finite.min(axis=0), 0.99)), 3.0 * top)
-    grid = np.linspace(0.0, max(reach, 1.6 * one.activity), 300)
+    grid = np.linspace(0.0, max(reach, 1.6 * one.activity), 160)
     sorted_each = np.sort(one.allowed, axis=1)
     with style():
         figure = new_figure(WIDTH, 3.1)
-        left, *others = np.ravel(figure.subplots(1, 2 if several else 1, width_ratios=[1.35, 1] if several else [1]))
+        ratios = [1.35, 1.0] if several else [1.0]
+        left, *others = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
         for k, limit in enumerate(plan.limits):
             p = np.searchsorted(sorted_each[k], grid, side="left") / sorted_each.shape[1]
             colour = CYCLE[k % len(CYCLE)]

@@ -64,6 +64,7 @@ def page(job: MainJob, pictures: Mapping[str, str], about: Mapping[str, Any]) ->
         practice=_practice(job),
         doses=_doses(job),
         limits=_limits(job),
+        sources=_sources(job),
         schedules=_schedules(job),
         expected=_expected(job),
         published=_published(job),
@@ -233,14 +234,18 @@ def _limits(job: MainJob) -> Table | None:
     rows = []
     each = job.plan.best.exceeded(job.plan.best.activity)[1]
     for limit, p, (_, r) in zip(job.plan.limits, each, table.iterrows(), strict=True):
-        text = f"{limit.value:g} Gy{'' if limit.kind == 'dose' else ' ' + limit.kind}"
-        if limit.already:
-            text += f", {limit.already:g} Gy received before"
+        text = str(limit).removeprefix(f"{limit.organ}: ")
         reached = f"{show(r['value [Gy]'], 3)} ({_range(r['2.5 %'], r['97.5 %'])})"
-        rows.append([limit.organ, text, reached, _percent(p), limit.source or "given by the user"])
-    return Table(
-        ["organ", "limit", "reached under the plan [Gy]", "P(exceeded)", "where the limit comes from"], rows, (0, 4)
-    )
+        rows.append([limit.organ, text, reached, _percent(p)])
+    return Table(["organ", "limit", "reached under the plan [Gy]", "P(exceeded)"], rows)
+
+
+def _sources(job: MainJob) -> list[str]:
+    """Where each limit comes from, once for all organs that share it."""
+    by_source: dict[str, list[str]] = {}
+    for limit in job.plan.limits if job.plan else ():
+        by_source.setdefault(limit.source or "given by the user", []).append(limit.organ.replace("_", " "))
+    return [f"{', '.join(organs)}: {source}" for source, organs in by_source.items()]
 
 
 def _schedules(job: MainJob) -> Table | None:

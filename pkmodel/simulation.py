@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from .compiler.compiled import Compiled, compile_model
 from .dosing import doses_of
 from .errors import SimulationError
-from .inputs import InputCurve, segments, values
+from .inputs import InputCurve as InputCurve
+from .inputs import segments, values
 from .model import Model
 from .regimen import Regimen
 from .solve.linear import solve_linear_sens

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import FitError
 from .result import Fit
@@ -136,6 +137,12 @@ def compare(fits: Sequence[Fit], criterion: str = "aicc") -> Comparison:
             )
         mine, theirs = first.residuals, other.residuals
         same = len(mine) == len(theirs) and (mine["region"] == theirs["region"]).all()
-        if not same or not np.allclose(mine["measured"], theirs["measured"]):
+        same = same and np.array_equal(_counts(first), _counts(other))
+        if not same or not np.allclose(mine["measured"], theirs["measured"], rtol=1e-9):
             raise FitError(f"{other.model.name} and {first.model.name} were not fitted to the same points")
     return Comparison(tuple(fits), criterion)
+
+
+def _counts(fit: Fit) -> NDArray[np.bool_]:
+    """Which measurements count, in the order of `Fit.residuals`."""
+    return np.concatenate([np.isfinite(v) for block in fit.likelihood.variances for v in block])

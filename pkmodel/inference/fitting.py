@@ -71,6 +71,8 @@ def fit(
     rules = load_protocol(protocol) if isinstance(protocol, str) else protocol or default_protocol(model)
     notes: list[str] = []
     chosen = curves.select(regions) if regions is not None else _default_regions(model, curves, notes)
+    if twice := {r for r in chosen.regions if chosen.regions.count(r) > 1}:
+        raise FitError(f"{curves.subject}: region {', '.join(sorted(twice))} is named twice")
     if not len(chosen):
         raise FitError(f"{curves.subject}: no regions to fit; known: {', '.join(curves.regions)}")
     if model.administration and chosen.injected_activity is None:

@@ -19,8 +19,8 @@ from ..nuclides import nuclide
 from ..units import factor
 
 Array = NDArray[np.float64]
-STEP = 1e-3  # between knots of an input whose correction is undone, times lambda: bent by its square/8, 1e-7
-PIECES = 4  # and at least so many between two samples, where the input climbs or falls steeply
+STEP = 5e-4  # between knots of an input whose correction is undone, times lambda: bent by its square/8, 3e-8
+PIECES = 10  # and at least so many between two samples, where the input climbs or falls steeply
 
 
 def read_inputs(

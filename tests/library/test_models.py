@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from support import ROOT, report
 
 from pkmodel.checks import check
 from pkmodel.errors import ModelError
@@ -13,6 +12,7 @@ from pkmodel.model import STATUSES
 from pkmodel.model_file import model_from_toml, model_to_toml
 from pkmodel.reference import run_checks
 from pkmodel.units import factor
+from support import ROOT, report
 
 NAMES = list_models()
 
@@ -121,7 +121,7 @@ def test_every_kind_of_check() -> None:
         'nuclide = "F-18"\nregimen = "1 MBq once"\nexpect = { amount = 0.0083231 }\nrtol = 1e-4\n': "label",
         'quantity = "integral"\nexpect = { amount = 63.212055883 }\n': "integral",
         'quantity = "integral to infinity"\nexpect = { amount = 100.0 }\nrtol = 1e-12\n': "to infinity",
-        'regimen = "10 nmol over 5 h once"\nquantity = "integral to infinity"\nexpect = { amount = 100.0 }\n': "infusion",
+        'regimen = "10 nmol over 5 h once"\nquantity = "integral to infinity"\nexpect = { amount = 100.0 }\n': "slow",
         'atol = 1e-9\nexpect = { amount = 3.6787944117 }\n': "atol alone",
     }  # fmt: skip
     head = SMALL.split("[[check]]")[0]

@@ -122,7 +122,12 @@ def test_flow_out_of_an_empty_compartment(flow: str) -> None:
 
 
 def test_signs_are_checked_where_values_are_missing() -> None:
-    raw = {"name": "m", "parameters": {"c": {"unit": "nmol/h"}}, "compartments": {"a": "nmol"}, "observables": {"o": "a"}}
+    raw = {
+        "name": "m",
+        "parameters": {"c": {"unit": "nmol/h"}},
+        "compartments": {"a": "nmol"},
+        "observables": {"o": "a"},
+    }
     assert "FAIL signs" in str(check(model_from_dict({**raw, "flows": ["a -> : c"]})))
 
 

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from support import report
 
 from pkmodel.checks import check
 from pkmodel.composition import instantiate, join
@@ -18,6 +17,7 @@ from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import simulate
+from support import report
 
 
 def blood() -> Model:
@@ -94,7 +94,7 @@ def test_clashes(other: Model, says: str) -> None:
 
 def test_compartments_of_two_units_clash() -> None:
     other = model_from_dict({"name": "c", "compartments": {"blood": "nmol/L"}, "observables": {"o": "blood"}})
-    with pytest.raises(ModelError, match="compartment blood: unit 'nmol'.*'nmol/L'"):
+    with pytest.raises(ModelError, match=r"compartment blood: unit 'nmol'.*'nmol/L'"):
         join(blood(), other)
 
 
@@ -120,7 +120,7 @@ def test_labelled_models_are_not_joined_with_unlabelled() -> None:
         join()
 
 
-TABLE = {
+TABLE: dict[str, dict[str, float | str]] = {
     "kidneys": {"k_in": 0.00867, "k_out": "0.0141 1/h"},
     "liver": {"k_in": 0.0238, "k_out": 0.0283},
     "remainder": {"k_in": "1.05 1/h", "k_out": 0.744},
@@ -171,7 +171,9 @@ def test_instantiate_refuses(
 
 
 def test_inputs_can_be_shared() -> None:
-    two = instantiate(load_model("one_tissue"), {"cortex": {}, "cerebellum": {"K1": 0.08}}, shared=["Cp", "Cb", "vB", "delay"])
+    two = instantiate(
+        load_model("one_tissue"), {"cortex": {}, "cerebellum": {"K1": 0.08}}, shared=["Cp", "Cb", "vB", "delay"]
+    )
     assert list(two.inputs) == ["Cp", "Cb"]
     assert list(two.observables) == ["cortex", "cerebellum"]
     assert check(two)

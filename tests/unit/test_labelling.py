@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import sympy as sp
-from support import report
 
 from pkmodel.checks import check
 from pkmodel.errors import ModelError, NuclideError, PkmodelError
@@ -21,6 +20,7 @@ from pkmodel.nuclides import nuclide
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import simulate
 from pkmodel.units import quantity
+from support import report
 
 LU = nuclide("Lu-177")
 TIMES = np.array([0.0, 0.5, 3.0, 24.0, 100.0, 400.0])
@@ -149,7 +149,12 @@ def test_given_is_present_or_excreted_or_decayed(base: str, cold: bool) -> None:
     run = simulate(whole, regimen, [0.0, 100.0, 400.0, 2000.0], **TIGHT)
     each = 20.0 if cold else 7400.0 / LU.mbq_per_nmol
     for i, doses in enumerate([1, 1, 3, 3]):
-        report(f"all at {float(run.time[i]):g} h", doses * each, float(run["all"][i]), rtol=1e-12 if base == "linear" else 1e-8)
+        report(
+            f"all at {float(run.time[i]):g} h",
+            doses * each,
+            float(run["all"][i]),
+            rtol=1e-12 if base == "linear" else 1e-8,
+        )
     if not cold:
         assert float(run["state_decayed"][-1]) > 0.01
 
@@ -160,7 +165,9 @@ def test_decay_flows_are_marked_and_count_for_every_ligand() -> None:
         decays = [f for f in labelled.flows if f.decay]
         suffix = "_hot" if cold else ""
         assert [f.source for f in decays] == [c + suffix for c in ("plasma", "free", "bound", "inside")]
-        assert {f.target for f in decays} == ({c + "_cold" for c in ("plasma", "free", "bound", "inside")} if cold else {""})
+        assert {f.target for f in decays} == (
+            {c + "_cold" for c in ("plasma", "free", "bound", "inside")} if cold else {""}
+        )
         assert labelled.nuclide == "Lu-177"
         assert labelled.parameters["lambda_phys"].fixed and labelled.parameters["mbq_per_nmol"].fixed
         assert check(labelled)
@@ -222,6 +229,25 @@ def test_measured_inputs_are_hot_and_production_is_cold() -> None:
         label(made, "F-18")
 
 
+def test_what_a_model_starts_with_is_cold() -> None:
+    raw: dict[str, Any] = {
+        "name": "m",
+        "parameters": {"k": "1 1/h"},
+        "flows": ["a -> : k*a"],
+        "observables": {"o": "a"},
+    }
+    endogenous = model_from_dict({**raw, "parameters": {"k": "1 1/h", "a0": "3 nmol"},
+                                  "compartments": {"a": {"unit": "nmol", "initial": "a0"}}})  # fmt: skip
+    both = label(endogenous, "F-18", cold=True).compartments
+    assert both["a_hot"].initial == 0 and both["a_cold"].initial == symbol("a0")
+    with pytest.raises(ModelError, match="a starts with ligand that nobody gave"):
+        label(endogenous, "F-18")
+    active = model_from_dict({**raw, "parameters": {"k": "1 1/h", "a0": "3 MBq"},
+                              "compartments": {"a": {"unit": "MBq", "initial": "a0"}}})  # fmt: skip
+    assert label(active, "F-18", cold=True).compartments["a_hot"].initial == symbol("a0")
+    assert label(active, "F-18").compartments["a"].initial == symbol("a0")
+
+
 def test_carriers_of_a_flow() -> None:
     model = saturable()
     bind = model.flows[2]
@@ -247,7 +273,14 @@ def _small(rate: str, **extra: Any) -> Model:
 
 @pytest.mark.parametrize(
     "rate",
-    ["Vm*a/(k + a)", "Vm*hill(a, k, n)", "Vm*hill(a, k, 2)", "Vm*(a/k)**1.5", "kb*a*exp(-a/k)", "kb*a*where(t < 5, 1, 2)"],
+    [
+        "Vm*a/(k + a)",
+        "Vm*hill(a, k, n)",
+        "Vm*hill(a, k, 2)",
+        "Vm*(a/k)**1.5",
+        "kb*a*exp(-a/k)",
+        "kb*a*where(t < 5, 1, 2)",
+    ],
 )
 def test_saturable_rates_of_one_carrier(rate: str) -> None:
     """Hot and cold of each law add up to the law, from an empty second compartment on."""
@@ -261,7 +294,7 @@ def test_saturable_rates_of_one_carrier(rate: str) -> None:
 
 @pytest.mark.parametrize("rate", ["Vm", "kb*k", "Vm*tanh(a/k)", "kb*(a + k)", "Vm*k/(k + a)"])
 def test_a_rate_that_nobody_carries(rate: str) -> None:
-    with pytest.raises(ModelError, match="flow a -> b: .*divided between hot and cold"):
+    with pytest.raises(ModelError, match=r"flow a -> b: .*divided between hot and cold"):
         label(_small(rate), "Lu-177", cold=True)
 
 

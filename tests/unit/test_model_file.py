@@ -17,7 +17,7 @@ name  = "plasma_tumour"
 title = "Two-compartment plasma kinetics with a receptor-bearing tumour"
 references = ["doi:10.1000/one"]
 [parameters]
-CL   = { value = 0.30, unit = "L/h", lower = 0, cv = 0.3, meaning = "plasma clearance", source = "doi:10.1000/one", status = "published" }
+CL   = { value = 0.30, unit = "L/h", lower = 0, cv = 0.3, meaning = "clearance", source = "me", status = "published" }
 V    = { value = 3.0, unit = "L", lower = 0 }
 PS   = { value = 0.02, unit = "L/h" }
 Vt   = { value = 50, unit = "mL" }
@@ -74,8 +74,8 @@ def in_python() -> Model:
         return parse(text, every, "here")
 
     parts = [
-        Parameter(name="CL", unit="L/h", value=0.3, lower=0, cv=0.3, meaning="plasma clearance",
-                  source="doi:10.1000/one", status="published"),
+        Parameter(name="CL", unit="L/h", value=0.3, lower=0, cv=0.3, meaning="clearance",
+                  source="me", status="published"),
         Parameter(name="V", unit="L", value=3.0, lower=0),
         Parameter(name="PS", unit="L/h", value=0.02),
         Parameter(name="Vt", unit="mL", value=50),

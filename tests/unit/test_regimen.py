@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from support import report
 
 from pkmodel.errors import NuclideError, PkmodelError, SimulationError, UnitError
 from pkmodel.regimen import Administration, Regimen
+from support import report
 
 
 def test_once() -> None:
@@ -35,7 +35,7 @@ def test_infusions_later_and_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        ("", PkmodelError, ""),
+        ("", PkmodelError, "does not read as a schedule|not a number"),
         ("once", UnitError, "once"),
         ("7.4 once", UnitError, "no unit"),
         ("7.4 GBqq once", UnitError, "'GBqq'"),

@@ -13,19 +13,41 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from support import report
 
 from pkmodel.model_file import model_from_dict
 from pkmodel.regimen import Administration, Regimen
 from pkmodel.simulation import InputCurve, prepare, simulate
+from support import report
 
 STEP = 1e-30
 TIMES = np.array([0.0, 0.7, 2.0, 5.5, 13.0, 30.0])
 KNOTS = np.array([0.0, 0.4, 1.0, 3.0, 8.0, 40.0])
 LEVEL = np.array([0.0, 6.0, 9.0, 3.0, 1.0, 0.2])
 BOLUS, INFUSION = [(0.0, 8.0), (5.5, 8.0), (12.0, 8.0)], (2.5, 1.5, 6.0)  # (time, nmol); (start, duration, nmol)
-PARAMETERS = {"F": 0.7, "k": 0.4, "Vm": 1.5, "Km": 2.0, "n": 1.6, "kb": 0.12, "b0": 3.0, "Kin": 0.5, "delay": 0.33, "w": 0.1}
-UNITS = {"F": "1", "k": "1/h", "Vm": "nmol/h", "Km": "nmol", "n": "1", "kb": "1/h", "b0": "nmol", "Kin": "L/h", "delay": "h", "w": "1"}
+PARAMETERS = {
+    "F": 0.7,
+    "k": 0.4,
+    "Vm": 1.5,
+    "Km": 2.0,
+    "n": 1.6,
+    "kb": 0.12,
+    "b0": 3.0,
+    "Kin": 0.5,
+    "delay": 0.33,
+    "w": 0.1,
+}
+UNITS = {
+    "F": "1",
+    "k": "1/h",
+    "Vm": "nmol/h",
+    "Km": "nmol",
+    "n": "1",
+    "kb": "1/h",
+    "b0": "nmol",
+    "Kin": "L/h",
+    "delay": "h",
+    "w": "1",
+}
 LAWS = {"linear": "k*a", "saturable": "Vm*a/(Km + a)", "hill": "Vm*hill(a, Km, n)"}
 
 
@@ -59,7 +81,9 @@ class Independent:
         """Observables and their integrals at TIMES, (2, m) each, complex."""
         knots = KNOTS + np.real(p["delay"])
         start, duration, amount = INFUSION
-        stops = np.unique(np.concatenate([[0.0], TIMES, knots[knots < 30.0], [t for t, _ in BOLUS], [start, start + duration]]))
+        stops = np.unique(
+            np.concatenate([[0.0], TIMES, knots[knots < 30.0], [t for t, _ in BOLUS], [start, start + duration]])
+        )
         y = np.array([0.0, p["b0"] * (1 + p["F"]), 0.0, 0.0], dtype=complex)
         seen, integral = [], []
 
@@ -120,7 +144,9 @@ def test_against_the_complex_step(law: str) -> None:
     for o in range(2):
         for i, t in enumerate(TIMES):
             report(f"{law} observable {o} at {t:g} h", exact[o, i].real, solution.observed[o, i], rtol=1e-8)
-            report(f"{law} integral {o} at {t:g} h", integrals[o, i].real, solution.integrals[o, i], rtol=1e-8, atol=1e-12)
+            report(
+                f"{law} integral {o} at {t:g} h", integrals[o, i].real, solution.integrals[o, i], rtol=1e-8, atol=1e-12
+            )
     for d, name in enumerate(names):
         moved = {k: v + (1j * STEP if k == name else 0j) for k, v in PARAMETERS.items()}
         seen, integral = (z.imag / STEP for z in Independent(law).run(moved))
@@ -173,7 +199,9 @@ def test_kinks_have_the_slope_of_their_branch() -> None:
         for o in range(2):
             for i in range(3):
                 # dA/dcap stays below the kink's own smoothing: the state passes it once
-                report(f"d {'AB'[o]} / d {name} at {problem.times[i]:g} h", expected[o, i], got[o, i], rtol=2e-5, atol=1e-7)
+                report(
+                    f"d {'AB'[o]} / d {name} at {problem.times[i]:g} h", expected[o, i], got[o, i], rtol=2e-5, atol=1e-7
+                )
 
 
 def test_simulate_returns_them_in_the_units_of_the_file() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import report
 
 from pkmodel.errors import UnitError
 from pkmodel.units import canonical_unit, convert, dimension, factor, quantity, same_dimension, split
+from support import report
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,283 @@
+"""The command ``pkmodel``: the verbs of the package, one subcommand each.
+
+Nothing heavy is imported until a verb needs it; the verbs themselves are in `cli_verbs`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .cli_output import INTERRUPTED, failure
+
+app = typer.Typer(
+    name="pkmodel",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compartment models of radiopharmaceuticals: serial imaging in, absorbed dose and a plan out.\n\n"
+    "Research software, not a medical device. It segments no images.",
+    epilog="Start with:  pkmodel run snmmi_p004",
+)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="name of a data set, or the path of its folder")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="name of a model, or the path of its file")]
+Subject = Annotated[str | None, typer.Option(help="which subject, where the data set has several")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="name or path; default the protocol's")]
+Protocol = Annotated[str | None, typer.Option(help="fit protocol, name or path  [default: serial_spect]")]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="ORGAN=LIMIT", help='"kidneys=23 Gy"; repeat for more; default published values'),
+]
+Already = Annotated[
+    list[str] | None,
+    typer.Option("--already", metavar="ORGAN=DOSE", help="received before the measured cycle, in the limit's kind"),
+]
+Masses = Annotated[
+    list[str] | None, typer.Option("--mass", metavar="ORGAN=MASS", help='"liver=1800 g"; default from the CT volumes')
+]
+Cycles = Annotated[str, typer.Option(metavar="N", help="further cycles: 3, 1-6 or 1,2,4")]
+Interval = Annotated[str, typer.Option(help="from one cycle to the next")]
+Probability = Annotated[float, typer.Option(help="accepted probability that any limit is exceeded")]
+BodyMass = Annotated[str | None, typer.Option(help='bounds the cross-dose that is missing: "70 kg"')]
+Daughters = Annotated[str | None, typer.Option(help="none or equilibrium; must be said for chains such as Ac-225")]
+Seed = Annotated[int, typer.Option(help="of every random draw", min=0)]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pkmodel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="show the version and stop", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command("run")
+def run_command(
+    study: StudyName,
+    subject: Subject = None,
+    model: ModelOption = None,
+    protocol: Protocol = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the report  [default: STUDY_report]")] = None,
+    limit: Limits = None,
+    already: Already = None,
+    mass: Masses = None,
+    body_mass: BodyMass = None,
+    daughters: Daughters = None,
+    cycles: Cycles = "3",
+    interval: Interval = "8 wk",
+    probability: Probability = 0.05,
+    seed: Seed = 0,
+) -> None:
+    """The main job: fit, integrate, dose, plan; writes a report.
+
+    \b
+    Examples:
+      pkmodel run snmmi_p004
+      pkmodel run my_patient/ --subject P01 --limit "kidneys=23 Gy" --body-mass "70 kg"
+      pkmodel run snmmi_p004 --limit "kidney_left=40 Gy BED (a/b 2.5 Gy, repair 2.8 h)"
+    """
+    from .cli_verbs import run_and_report
+
+    settings = _settings(subject, model, protocol, limit, already, mass, body_mass, daughters)
+    settings |= {"cycles": cycles, "interval": interval, "probability": probability, "seed": seed}
+    run_and_report(study, out=out, command=shlex.join(["pkmodel", *sys.argv[1:]]), settings=settings)
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(metavar="[WHAT]", help="models, studies, protocols or nuclides")] = "",
+) -> None:
+    """Names of what is shipped: models, studies, protocols, nuclides.
+
+    \b
+    Examples:
+      pkmodel list
+      pkmodel list models
+    """
+    from .cli_verbs import show_library
+
+    show_library(what)
+
+
+@app.command("check")
+def check_command(model: ModelName) -> None:
+    """Prove a model's units and balances, and run its reference numbers; exit status 1 if anything fails.
+
+    \b
+    Examples:
+      pkmodel check organ_2_phase
+      pkmodel check my_model.toml
+    """
+    from .cli_verbs import check_model
+
+    if not check_model(model):
+        raise typer.Exit(1)
+
+
+@app.command("simulate")
+def simulate_command(
+    model: ModelName,
+    regimen: Annotated[str, typer.Argument(metavar="REGIMEN", help='"7.4 GBq once", "7.4 GBq every 8 wk x 4"')],
+    nuclide: Annotated[str | None, typer.Option(help="label the model with it")] = None,
+    cold: Annotated[bool, typer.Option("--cold", help="follow unlabelled ligand as well")] = False,
+    amount: Annotated[str | None, typer.Option(help='ligand in each administration: "100 nmol"')] = None,
+    days: Annotated[float | None, typer.Option(help="how long to follow it")] = None,
+    out: Annotated[list[Path] | None, typer.Option(help="file: .nc, .csv, .png, .svg or .pdf; repeat for more")] = None,
+    log: Annotated[bool, typer.Option("--log", help="logarithmic axis in the figure")] = False,
+) -> None:
+    """Give a regimen to a model and follow it.
+
+    \b
+    Examples:
+      pkmodel simulate organ_2_phase "7.4 GBq once" --nuclide Lu-177 --days 10
+      pkmodel simulate psma617_siebinga2023 "7.4 GBq once" --nuclide Lu-177 --cold --amount "100 nmol" --out run.csv
+    """
+    from .cli_verbs import simulate_model
+
+    simulate_model(model, regimen, nuclide=nuclide, cold=cold, amount=amount, days=days, out=out or [], log=log)
+
+
+@app.command("fit")
+def fit_command(
+    study: StudyName,
+    subject: Subject = None,
+    model: ModelOption = None,
+    protocol: Protocol = None,
+    out: Annotated[list[Path] | None, typer.Option(help="file: .nc, .csv, .png, .svg or .pdf; repeat for more")] = None,
+    log: Annotated[bool, typer.Option("--log", help="logarithmic axis in the figure")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Fit a model to the curves of one subject.
+
+    \b
+    Examples:
+      pkmodel fit snmmi_p004
+      pkmodel fit snmmi_p004 --model organ_1_phase --out fit.nc --out fit.png
+    """
+    from .cli_verbs import fit_study
+
+    fit_study(study, subject=subject, model=model, protocol=protocol, out=out or [], log=log, seed=seed)
+
+
+@app.command("dose")
+def dose_command(
+    study: StudyName,
+    subject: Subject = None,
+    model: ModelOption = None,
+    protocol: Protocol = None,
+    mass: Masses = None,
+    body_mass: BodyMass = None,
+    daughters: Daughters = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="write the table there as well")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Organ doses of one subject, without a report.
+
+    \b
+    Examples:
+      pkmodel dose snmmi_p004
+      pkmodel dose snmmi_p004 --body-mass "70 kg" --csv doses.csv
+    """
+    from .cli_verbs import dose_study
+
+    settings = _settings(subject, model, protocol, None, None, mass, body_mass, daughters) | {"seed": seed}
+    dose_study(study, csv=csv, settings=settings)
+
+
+@app.command("plan")
+def plan_command(
+    study: StudyName,
+    subject: Subject = None,
+    model: ModelOption = None,
+    protocol: Protocol = None,
+    limit: Limits = None,
+    already: Already = None,
+    mass: Masses = None,
+    body_mass: BodyMass = None,
+    daughters: Daughters = None,
+    cycles: Cycles = "1-6",
+    interval: Interval = "8 wk",
+    probability: Probability = 0.05,
+    seed: Seed = 0,
+) -> None:
+    """The largest activity further cycles may have, without a report.
+
+    \b
+    Examples:
+      pkmodel plan snmmi_p004 --limit "kidney_left=23 Gy" --limit "liver=30 Gy"
+      pkmodel plan snmmi_p004 --limit "kidney_left=23 Gy" --cycles 3 --already "kidney_left=5 Gy"
+    """
+    from .cli_verbs import plan_study
+
+    settings = _settings(subject, model, protocol, limit, already, mass, body_mass, daughters)
+    plan_study(study, settings | {"cycles": cycles, "interval": interval, "probability": probability, "seed": seed})
+
+
+def _settings(
+    subject: str | None,
+    model: str | None,
+    protocol: str | None,
+    limit: list[str] | None,
+    already: list[str] | None,
+    mass: list[str] | None,
+    body_mass: str | None,
+    daughters: str | None,
+) -> dict[str, Any]:
+    """Options that several verbs share, as `main_job.run` takes them."""
+    from .cli_output import UsageError, pairs
+
+    if daughters not in (None, "none", "equilibrium"):
+        raise UsageError(f"--daughters {daughters!r}: allowed are none and equilibrium")
+    return {
+        "subject": subject,
+        "model": model,
+        "protocol": protocol,
+        "limits": pairs(limit, "--limit", "kidneys=23 Gy") or None,
+        "already": pairs(already, "--already", "kidneys=12 Gy") or None,
+        "masses": pairs(mass, "--mass", "liver=1800 g") or None,
+        "body_mass": body_mass,
+        "daughters": daughters,
+    }
+
+
+def _stop(number: int, _: object) -> None:
+    print("pkmodel: interrupted", file=sys.stderr)
+    sys.exit(128 + number)  # as an exception, so that half-written folders are cleared away
+
+
+def main() -> None:
+    """Run the command line; every failure is one message and an exit status that is not zero."""
+    for name in ("SIGINT", "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stop)
+    try:
+        app(prog_name="pkmodel")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        sys.exit(failure(error))
+
+
+if __name__ == "__main__":
+    main()
