@@ -34,14 +34,14 @@ def doses_of(model: Model, compiled: Compiled, regimen: Regimen) -> list[tuple[f
     out = []
     for a in regimen.administrations:
         route = a.into or next((r for r in model.administration if not r.endswith("_cold")), "")
-        parts = model.administration.get(route)
+        parts = model.routes.get(route)
         if not parts:
-            known = ", ".join(model.administration) or "none"
-            hint = did_you_mean(route, model.administration)
-            raise SimulationError(f"{model.who}: no way to give {a} into {route!r}{hint}; administrations: {known}")
+            known = ", ".join(model.routes) or "none"
+            hint = did_you_mean(route, model.routes)
+            raise SimulationError(f"{model.who}: no way to give {a} into {route!r}{hint}; known: {known}")
         hot, cold = _hot_and_cold(model, a, next(iter(parts)))
         out.append((a.time, compiled.routes.index(route), hot, a.duration))
-        if cold is not None and f"{route}_cold" in model.administration:
+        if cold is not None and f"{route}_cold" in model.routes:
             out.append((a.time, compiled.routes.index(f"{route}_cold"), cold, a.duration))
     return out
 
@@ -68,7 +68,7 @@ def _hot_and_cold(model: Model, a: Administration, compartment: str) -> tuple[fl
             f"{model.who}: {a}: {a.activity:g} MBq is {hot:.4g} nmol of {model.nuclide}, more than the "
             f"{a.amount:g} nmol given in all"
         )
-    follows_cold = any(route.endswith("_cold") for route in model.administration)
+    follows_cold = any(c.endswith("_cold") for c in model.compartments)
     if follows_cold and a.amount is None:
         raise SimulationError(f"{model.who}: follows cold ligand, so {a} needs an amount, e.g. amount='10 nmol'")
     return hot, None if a.amount is None else max(a.amount - hot, 0.0)

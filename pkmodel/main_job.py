@@ -136,7 +136,7 @@ def run(
     masses: Mapping[str, Mass] | None = None,
     body_mass: float | str | None = None,
     daughters: Daughters | None = None,
-    draws: int = 2000,
+    draws: int = 1000,
     seed: int = 0,
     command: str = "",
     progress: Callable[[str], None] | None = None,

@@ -66,6 +66,20 @@ class Model:
         return {*self.parameters, *self.compartments, *self.inputs}
 
     @cached_property
+    def routes(self) -> dict[str, Mapping[str, sp.Expr]]:
+        """Where a dose may go: the administrations, and every amount of ligand by its own name.
+
+        The hot half of a labelled compartment goes by the name of the whole, the cold half by its own.
+        """
+        plain: dict[str, Mapping[str, sp.Expr]] = {}
+        for name, c in self.compartments.items():
+            if c.kind == "ligand" and dimension(c.unit) in (dimension("nmol"), dimension("MBq")):
+                whole = name.removesuffix("_hot")
+                split = bool(self.nuclide) and f"{whole}_cold" in self.compartments
+                plain[whole if split else name] = {name: sp.Integer(1)}
+        return {**self.administration, **{n: parts for n, parts in plain.items() if n not in self.administration}}
+
+    @cached_property
     def resolved(self) -> dict[sp.Symbol, sp.Expr]:
         """Formula parameters written out in primary ones, in order of dependence."""
         done: dict[sp.Symbol, sp.Expr] = {}

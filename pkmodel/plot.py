@@ -29,9 +29,11 @@ from .plot_style import (
     label,
     log_axis,
     new_figure,
+    place,
     png,
     style,
     svg,
+    text_width,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ def fit_figure(
 
 
 def _panels(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """Pairs of axes, a curve above its residuals, placed by hand: far quicker than letting matplotlib find places."""
+    """Pairs of axes, a curve above its residuals, placed by hand as in `place`."""
     columns = 1 if count == 1 else 2 if count <= 4 else 3
     rows = math.ceil(count / columns)
     left, right, gap, top = 0.66, 0.12, 0.72, 0.3 if count == 1 else 0.55  # [inch]
@@ -111,7 +113,6 @@ def _panels(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     height = top + rows * (main + between + low + below) - 0.3
     wide = (width - left - right - (columns - 1) * gap) / columns
     figure = new_figure(width, height)
-    figure.set_layout_engine("none")
     pairs = []
     for k in range(count):
         x = left + (k % columns) * (wide + gap)
@@ -218,41 +219,44 @@ def dose_figure(doses: Doses) -> Figure:
     data = doses.data
     point, draws = data["dose_point"].to_numpy(), data["dose"].to_numpy()
     bound = data["cross_bound"].to_numpy()
+    missing = np.where(np.isfinite(bound), bound, 0.0)
+    spread = draws.shape[1] > 1
+    low, high = np.quantile(draws, [0.025, 0.975], axis=1) if spread else (point, point)
+    tails = [f" ({show(a, 3)} to {show(b, 3)})" if spread else "" for a, b in zip(low, high, strict=True)]
+    words = [f"{show(x, 3)} Gy{tail}" for x, tail in zip(point, tails, strict=True)]
+    names = [label(x) for x in doses.organs]
     order = np.argsort(point)
+    rows = np.arange(len(order))
     with style():
-        figure = new_figure(WIDTH, 0.36 * len(order) + 1.15)
-        ax = figure.subplots()
-        spread = draws.shape[1] > 1
-        low, high = np.quantile(draws, [0.025, 0.975], axis=1) if spread else (point, point)
-        missing = np.where(np.isfinite(bound), bound, 0.0)
-        right = float(max((high + missing).max(), point.max()))
+        figure = new_figure(WIDTH, 0.36 * len(order) + 1.0)
+        ax = place(figure, left=text_width(names) + 0.15, right=text_width(words) + 0.1, bottom=0.48, top=0.36)
+        ax.plot(point[order], rows, "o", color=BLUE, markersize=6, zorder=4, label="absorbed dose")
+        if spread:
+            ax.hlines(rows, low[order], high[order], color=BLUE, linewidth=2, zorder=3, label="95 % interval")
+        if missing.any():
+            ends = (point + missing)[order]
+            said = "if all missing cross-dose were real"
+            ax.hlines(rows, point[order], ends, color=ORANGE, linewidth=5, alpha=0.6, label=said)
+        beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        beside["annotation_clip"] = False
         for row, i in enumerate(order):
-            if missing[i] > 0:
-                words = "if all missing cross-dose were real" if row == 0 else None
-                ax.plot(
-                    [point[i], point[i] + missing[i]], [row, row], color=ORANGE, linewidth=5, alpha=0.6, label=words
-                )
-            if spread:
-                ax.plot(
-                    [low[i], high[i]], [row, row], color=BLUE, linewidth=2, label="95 % interval" if row == 0 else None
-                )
-            ax.plot(point[i], row, "o", color=BLUE, markersize=6, label="absorbed dose" if row == 0 else None)
-            tail = f" ({show(low[i], 3)} to {show(high[i], 3)})" if spread else ""
-            ax.annotate(
-                f"{show(point[i], 3)} Gy{tail}", (1.0, row), xycoords=("axes fraction", "data"), 
-                xytext=(4, 0), va="center", fontsize=8, textcoords="offset points", annotation_clip=False,
-            )  # fmt: skip
-        ax.set_yticks(range(len(order)), [label(doses.organs[i]) for i in order])
+            ax.annotate(words[i], (1.0, row), xytext=(4, 0), va="center", fontsize=8, **beside)
+        right = float(max((high + missing).max(), (point + missing).max()))
+        ax.set_yticks(rows, [names[i] for i in order])
         ax.set_ylim(-0.6, len(order) - 0.4)
         ax.set_xlim(0.0, 1.06 * right if right > 0 else 1.0)
-        ax.grid(axis="x", color="#E3E3E3", linewidth=0.7)
-        ax.set_axisbelow(True)
-        ax.spines["left"].set_visible(False)
-        ax.tick_params(axis="y", length=0)
+        _across(ax)
         ax.set_xlabel(f"absorbed dose from {doses.injected_activity / 1000:.4g} GBq {doses.nuclide} [Gy]")
-        handles, labels = ax.get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=3)
+        figure.legend(loc="upper center", ncols=3)
     return figure
+
+
+def _across(ax: Axes) -> None:
+    """Rows with names: vertical lines to read values from, and nothing else."""
+    ax.grid(axis="x", color="#E3E3E3", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
 
 
 def tia_figure(tia: TIA, practice: Sequence[Practice]) -> Figure:
@@ -260,8 +264,9 @@ def tia_figure(tia: TIA, practice: Sequence[Practice]) -> Figure:
     methods = list(dict.fromkeys(p.method for p in practice))
     found = {(p.method, p.organ): 100.0 * p.difference for p in practice}
     with style():
-        figure = new_figure(WIDTH, 0.32 * len(methods) + 1.15)
-        ax = figure.subplots()
+        figure = new_figure(WIDTH, 0.32 * len(methods) + 1.0)
+        names = [m.split(" (")[0] for m in methods]
+        ax = place(figure, left=text_width(names) + 0.15, right=0.12, bottom=0.48, top=0.36)
         ax.axvline(0.0, color=BLACK, linewidth=1.0)
         ax.axvspan(-10.0, 10.0, color="#EDEDED", linewidth=0, label="within 10 %")
         shift = 0.5 / max(len(tia.organs), 1)
@@ -270,14 +275,11 @@ def tia_figure(tia: TIA, practice: Sequence[Practice]) -> Figure:
             x = [found.get((m, organ), math.nan) for m in methods]
             colour, mark = CYCLE[k % len(CYCLE)], MARKS[k % len(MARKS)]
             ax.plot(x, y, mark, color=colour, markersize=4.5, linestyle="none", label=label(organ))
-        ax.set_yticks(range(len(methods)), [m.split(" (")[0] for m in reversed(methods)])
+        ax.set_yticks(range(len(methods)), names[::-1])
         ax.set_ylim(-0.6, len(methods) - 0.4)
-        ax.grid(axis="x", color="#E3E3E3", linewidth=0.7)
-        ax.set_axisbelow(True)
-        ax.tick_params(axis="y", length=0)
-        ax.spines["left"].set_visible(False)
+        _across(ax)
         ax.set_xlabel("difference from the integral of the fitted model [%]")
-        figure.legend(loc="outside upper center", ncols=min(len(tia.organs) + 1, 5), handletextpad=0.3)
+        figure.legend(loc="upper center", ncols=min(len(tia.organs) + 1, 5), handletextpad=0.3)
     return figure
 
 
@@ -300,8 +302,7 @@ def plan_figure(plan: Plan, schedules: Plan | None = None) -> Figure:
     sorted_each = np.sort(one.allowed, axis=1)
     with style():
         figure = new_figure(WIDTH, 3.1)
-        ratios = [1.35, 1.0] if several else [1.0]
-        left, *others = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+        left = place(figure, left=0.72, right=3.1 if several else 0.12, bottom=0.5, top=0.3)
         for k, limit in enumerate(plan.limits):
             p = np.searchsorted(sorted_each[k], grid, side="left") / sorted_each.shape[1]
             colour = CYCLE[k % len(CYCLE)]
@@ -325,7 +326,7 @@ def plan_figure(plan: Plan, schedules: Plan | None = None) -> Figure:
         left.set_ylabel("probability that the limit\nis exceeded [%]")
         left.legend(loc="upper left")
         if several:
-            _schedules(others[0], several, one.number)
+            _schedules(place(figure, left=4.75, right=0.08, bottom=0.5, top=0.3), several, one.number)
     return figure
 
 
@@ -371,7 +372,7 @@ def simulation_figure(
     time = run["time"].to_numpy()
     days = time[-1] > 96.0
     with style():
-        figure = new_figure(WIDTH if len(units) > 1 else 5.2, 2.9 * math.ceil(len(units) / 2) + 0.2)
+        figure = new_figure(WIDTH if len(units) > 1 else 5.2, 2.9 * math.ceil(len(units) / 2) + 0.2, "constrained")
         columns = 1 if len(units) == 1 else 2
         axes = np.ravel(figure.subplots(math.ceil(len(units) / columns), columns, squeeze=False))
         for ax, (unit, members) in zip(axes, units.items(), strict=False):

@@ -69,7 +69,7 @@ def place(figure: Figure, *, left: float, right: float, bottom: float, top: floa
 
 def text_width(words: Iterable[str]) -> float:
     """Room that the longest of these needs at 8 points [inch]."""
-    return 0.072 * max(map(len, words), default=0)
+    return 0.067 * max(map(len, words), default=0)
 
 
 def png(figure: Figure, dpi: int = 200) -> bytes:

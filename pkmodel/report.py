@@ -5,7 +5,7 @@
 ``results.json``          every number with its unit, digests, versions, warnings
 ``doses.csv``             one row per organ
 ``fit.nc``                the fit: estimates, covariance, residuals
-``figures/*.png``         the figures at 200 dots per inch
+``figures/*.svg``         the figures, for a paper; `figures` gives them to save in another form
 ========================  ==========================================================================
 """
 
@@ -57,7 +57,7 @@ def write_report(job: MainJob, out: Path) -> dict[str, Path]:
     PkmodelError
         `out` holds something else.
     """
-    from .plot import png, svg
+    from .plot import svg
     from .report_page import page
 
     files = {"report": "report.html", "results": RESULTS, "doses": "doses.csv", "fit": "fit.nc"}
@@ -65,10 +65,9 @@ def write_report(job: MainJob, out: Path) -> dict[str, Path]:
     with whole_folder(out) as folder:
         folder.joinpath("figures").mkdir()
         for name, figure in figures(job).items():
-            files[f"figure_{name}"] = f"figures/{name}.png"
-            folder.joinpath(files[f"figure_{name}"]).write_bytes(png(figure))
-            figure.set_layout_engine("none")  # the places found for the PNG serve the page as well
             pictures[name] = svg(figure)
+            files[f"figure_{name}"] = f"figures/{name}.svg"
+            folder.joinpath(files[f"figure_{name}"]).write_text(pictures[name], encoding="utf-8")
         about = results(job, sorted(files.values()))
         folder.joinpath(files["report"]).write_text(page(job, pictures, about), encoding="utf-8")
         folder.joinpath(files["doses"]).write_text(doses_csv(job), encoding="utf-8")

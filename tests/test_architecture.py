@@ -17,9 +17,9 @@ MAX_LINES = 500
 
 FLOORS: dict[int, str] = {
     0: "errors units expressions nuclides solve transport",
-    1: "model model_file dimensions composition",
+    1: "parts model model_file dimensions composition",
     2: "labelling checks identifiability library sbml compiler",
-    3: "regimen simulation observation data formats",
+    3: "regimen dosing inputs simulation reference observation data formats",
     4: "inference",
     5: "dosimetry",
     6: "cohorts trials",

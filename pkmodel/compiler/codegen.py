@@ -20,7 +20,7 @@ from .derivative import derivative
 from .system import System
 
 _TIGHT = 100  # precedence that puts everything but a name in brackets
-CODE_VERSION = 2  # raise it whenever the generated text or the solver interface changes
+CODE_VERSION = 3  # raise it whenever the generated text or the solver interface changes
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type information

@@ -52,14 +52,14 @@ def build_system(model: Model) -> System:
     zeros = (sp.Integer(0),) * len(model.observables)
     entries = tuple(
         tuple(sp.sympify(parts.get(c, 0)).xreplace(resolved) for c in names) + zeros  # exact numbers, no text
-        for parts in model.administration.values()
+        for parts in model.routes.values()
     )
     return System(
         states=states,
         parameters=model.primary,
         inputs=tuple(model.inputs),
         observables=tuple(model.observables),
-        routes=tuple(model.administration),
+        routes=tuple(model.routes),
         rates=rates,
         initial=initial + zeros,
         observed=observed,

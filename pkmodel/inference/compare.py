@@ -136,7 +136,7 @@ def compare(fits: Sequence[Fit], criterion: str = "aicc") -> Comparison:
                 f"{first.protocol.error}; likelihoods compare only under one error model"
             )
         mine, theirs = first.residuals, other.residuals
-        same = len(mine) == len(theirs) and (mine["region"] == theirs["region"]).all()
+        same: bool = len(mine) == len(theirs) and bool((mine["region"] == theirs["region"]).all())
         same = same and np.array_equal(_counts(first), _counts(other))
         if not same or not np.allclose(mine["measured"], theirs["measured"], rtol=1e-9):
             raise FitError(f"{other.model.name} and {first.model.name} were not fitted to the same points")

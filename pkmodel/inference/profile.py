@@ -21,7 +21,7 @@ from ..units import factor
 Array = NDArray[np.float64]
 
 if TYPE_CHECKING:
-    from .likelihood import Likelihood
+    from .likelihood import Evaluation, Likelihood
     from .result import Fit
 
 
@@ -110,11 +110,20 @@ def _rest(group: Likelihood, j: int, x: float, start: Array) -> tuple[float, Arr
     def full(rest: Array) -> Array:
         return np.asarray(np.insert(rest, j, x), dtype=float)
 
+    last: dict[bytes, Evaluation] = {}
+
+    def at(rest: Array) -> Evaluation:
+        key = rest.tobytes()
+        if key not in last:  # residuals and Jacobian come from one solve
+            last.clear()
+            last[key] = group.evaluate(full(rest))
+        return last[key]
+
     def residuals(rest: Array) -> Array:
-        return group.residuals(full(rest))
+        return at(rest).residuals
 
     def jacobian(rest: Array) -> Array:
-        return np.asarray(np.delete(group.jacobian(full(rest)), j, axis=1), dtype=float)
+        return np.asarray(np.delete(at(rest).jacobian, j, axis=1), dtype=float)
 
     found = least_squares(
         residuals,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
+from synthetic import Array, curve, curves, protocol
 
 from pkmodel.data import Curves
 from pkmodel.inference.fitting import fit
@@ -22,7 +23,6 @@ from pkmodel.library import load_model
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import prepare
 from support import report, shared
-from synthetic import Array, curve, curves, protocol
 
 DELAY = 0.1438066  # [min], fixed as in the reference
 RATES = "K1 k2 k3 k4"
@@ -58,7 +58,12 @@ def _tissue(*regions: str) -> Curves:
     """All frames but the first, which has no duration and no weight."""
     c = {n: v[1:] for n, v in _columns("data/kinfitr_pbr28/tacs_meas2.csv").items()}
     start, end = c["StartTime"] / 3600, (c["StartTime"] + c["Duration"]) / 3600
-    settings: dict[str, Any] = {"unit": "kBq/mL", "decay_corrected": True, "nuclide": "C-11", "injected_activity": 443.0}
+    settings: dict[str, Any] = {
+        "unit": "kBq/mL",
+        "decay_corrected": True,
+        "nuclide": "C-11",
+        "injected_activity": 443.0,
+    }
     return curves(*(curve(r, start, c[r], t_end=end, weights=c["Weights"], **settings) for r in regions))
 
 
@@ -202,7 +207,11 @@ KINFITR = {
     "2tcm_fitdelay_vB0.05": ("two_tissue", f"{RATES} delay", TWO_TISSUE | {"inpshift": 0.05}),
     "1tcm_fixdelay_vB0.05": ("one_tissue", "K1 k2", {"K1": 0.01, "k2": 0.02, "Vt": 0.005}),
     "1tcm_fixdelay_fitvB": ("one_tissue", "K1 k2 vB", {"K1": 0.01, "k2": 0.02, "Vt": 0.005, "vB": 0.03}),
-    "2tcmirr_fixdelay_vB0.05": ("two_tissue_irreversible", "K1 k2 k3", {"K1": 0.02, "k2": 0.03, "k3": 0.03, "Ki": 0.01}),
+    "2tcmirr_fixdelay_vB0.05": (
+        "two_tissue_irreversible",
+        "K1 k2 k3",
+        {"K1": 0.02, "k2": 0.03, "k3": 0.03, "Ki": 0.01},
+    ),
 }
 
 
@@ -210,7 +219,7 @@ KINFITR = {
 def test_against_kinfitr(case: str) -> None:
     model, free, tolerances = KINFITR[case]
     got, expected = _fit(model, free), _kinfitr(case)
-    derived = {n.partition("[")[0]: float(v) for n, v in got.derived["value"].items()}
+    derived = {str(n).partition("[")[0]: float(v) for n, v in got.derived["value"].items()}
     for name, rtol in tolerances.items():
         ours = {"inpshift": "delay", "Vt": "VT"}.get(name, name)
         value = derived[ours] if ours in derived else got.values[f"{ours}[FC]"]
@@ -296,4 +305,6 @@ def test_uncorrected_curves_give_the_same_biology() -> None:
     assert not one.model.nuclide and two.model.nuclide == "C-11"
     assert label(load_model("two_tissue"), "C-11").digest == two.model.digest
     for name in RATES.split():
-        report(f"{name}, uncorrected against corrected", one.values[f"{name}[FC]"], two.values[f"{name}[FC]"], rtol=1e-6)
+        report(
+            f"{name}, uncorrected against corrected", one.values[f"{name}[FC]"], two.values[f"{name}[FC]"], rtol=1e-6
+        )

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic import curve, curves, protocol
 
 from pkmodel.data import Curves, load_study
 from pkmodel.errors import FitError, LibraryError, ModelError, PkmodelError, UnitError
 from pkmodel.inference.fitting import fit
 from pkmodel.labelling import label
 from pkmodel.library import load_model
-from synthetic import curve, curves, protocol
 
 T = np.array([2.0, 24.0, 72.0, 120.0])
 Y = np.array([20.0, 15.0, 6.0, 3.0])
@@ -37,15 +37,23 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         r"liver: 3 free parameters \(fraction\[liver\], .*\) but only 2 points; fix some, share some",
     ),
     "zero weights leave too few points": (
-        lambda: fit("organ_2_phase", _liver(weights=np.array([1.0, 0, 0, 1])), protocol(THREE, error={"kind": "weights"})),
+        lambda: fit(
+            "organ_2_phase", _liver(weights=np.array([1.0, 0, 0, 1])), protocol(THREE, error={"kind": "weights"})
+        ),
         "but only 2 points",
     ),
     "unknown parameter": (
         lambda: fit("organ_1_phase", _liver(), protocol("fraction k_wash")),
         "free 'k_wash' is not a parameter of .*; known: fraction, k_washout",
     ),
-    "unknown fixed": (lambda: fit("organ_1_phase", _liver(), protocol("fraction", fixed={"k": 1.0})), "fixed 'k' is not a"),
-    "unknown shared": (lambda: fit("organ_1_phase", _liver(), protocol(TWO, shared=["k"])), "shared 'k' is not a param"),
+    "unknown fixed": (
+        lambda: fit("organ_1_phase", _liver(), protocol("fraction", fixed={"k": 1.0})),
+        "fixed 'k' is not a",
+    ),
+    "unknown shared": (
+        lambda: fit("organ_1_phase", _liver(), protocol(TWO, shared=["k"])),
+        "shared 'k' is not a param",
+    ),
     "shared but not free": (
         lambda: fit("organ_1_phase", _liver(), protocol("fraction", shared=["k_washout"])),
         "shared 'k_washout' is not free",
@@ -59,7 +67,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "lambda_phys is a physical constant .* never fitted",
     ),
     "nothing free": (lambda: fit("organ_1_phase", _liver(), protocol({})), "nothing is free; name the free parameters"),
-    "tied to itself": (lambda: _pet(ties={"k2": "k2"}, free="K1"), "tie k2 = 'k2': a parameter cannot be tied to itself"),
+    "tied to itself": (
+        lambda: _pet(ties={"k2": "k2"}, free="K1"),
+        "tie k2 = 'k2': a parameter cannot be tied to itself",
+    ),
     "tied to the unknown": (lambda: _pet(ties={"k2": "K9"}, free="K1"), "'K9' is not a parameter"),
     "tie of the unknown": (lambda: _pet(ties={"k9": "K1"}, free="K1"), "tied 'k9' is not a parameter"),
     "tied and free": (lambda: _pet(ties={"k2": "K1"}, free="K1 k2"), "k2 is free and tied at once"),
@@ -86,7 +97,9 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "the logit transform needs two finite bounds",
     ),
     "proportional error at zero": (
-        lambda: fit("organ_1_phase", _liver(value=np.array([20.0, 0, 6, 3])), protocol(TWO, error={"kind": "proportional"})),
+        lambda: fit(
+            "organ_1_phase", _liver(value=np.array([20.0, 0, 6, 3])), protocol(TWO, error={"kind": "proportional"})
+        ),
         "liver, value 2 .* no size at a value of zero",
     ),
     "table without sd": (
@@ -161,7 +174,7 @@ def test_the_kind_of_error_tells_whose_it_is() -> None:
         fit("organ_1_phase", _liver(), protocol("fraction", fixed={"k_washout": "3 g"}))
     with pytest.raises(FitError):
         fit("organ_1_phase", _liver(), protocol("nonsense"))
-    with pytest.raises((ModelError, FitError), match="formula|not a parameter"):
+    with pytest.raises((ModelError, FitError), match=r"formula|not a parameter"):
         fit("psma617_siebinga2023", _liver(), protocol("k10"))
 
 

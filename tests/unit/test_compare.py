@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from synthetic import curve, curves, protocol
 
 from pkmodel.errors import FitError
 from pkmodel.inference.compare import Comparison, compare
@@ -13,7 +14,6 @@ from pkmodel.inference.fitting import fit
 from pkmodel.inference.result import Fit
 from pkmodel.nuclides import nuclide
 from support import report
-from synthetic import curve, curves, protocol
 
 DECAY = nuclide("Lu-177").decay_constant
 TIMES = np.array([1.0, 4.0, 10.0, 24.0, 48.0, 72.0, 96.0, 120.0])
@@ -99,7 +99,10 @@ def test_model_averaged_draws_have_the_mixtures_mean(fits: list[Fit]) -> None:
     pooled = np.concatenate(
         [f.draws(n, seed=1)["k_washout[liver]"] for f, n in zip(got.fits, shares, strict=True) if n]
     )
-    expected = sum(w * float(f.draws(20_000, seed=2)["k_washout[liver]"].median()) for f, w in zip(got.fits, got.weights, strict=True))  # noqa: E501
+    expected = sum(
+        w * float(f.draws(20_000, seed=2)["k_washout[liver]"].median())
+        for f, w in zip(got.fits, got.weights, strict=True)
+    )
     report("mean of model-averaged draws", expected, float(np.median(pooled)), rtol=0.02)
 
 

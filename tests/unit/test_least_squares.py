@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import curve_fit
+from synthetic import Array, curve, curves, protocol
 
 from pkmodel.data import Curves
 from pkmodel.errors import FitError
@@ -16,7 +17,6 @@ from pkmodel.model import Model
 from pkmodel.model_file import model_from_toml
 from pkmodel.nuclides import nuclide
 from support import report
-from synthetic import Array, curve, curves, protocol
 
 DECAY = nuclide("Lu-177").decay_constant
 TIMES = np.array([1.0, 4.0, 10.0, 24.0, 48.0, 72.0, 120.0])
@@ -120,8 +120,8 @@ EXPLODES = """
 name = "explodes"
 scope = "region"
 [parameters]
-growth = { value = 5e-5, unit = "1/MBq/h", lower = 0, upper = 1000, meaning = "second-order growth", source = "made up", status = "assumed" }
-share = { value = 1, unit = "1", lower = 0, meaning = "share of the dose", source = "made up", status = "assumed" }
+growth = { value = 5e-5, unit = "1/MBq/h", lower = 0, upper = 1000, meaning = "growth" }
+share = { value = 1, unit = "1", lower = 0, meaning = "share of the dose" }
 [compartments]
 pool = { unit = "MBq", region = "organ" }
 [administration]
@@ -179,5 +179,7 @@ def test_far_ends_of_the_scale_neither_crash_nor_give_nan() -> None:
     group = got.groups[0]
     for end in (-80.0, 80.0, 700.0):
         evaluated = group.evaluate(np.full(2, end))
-        print(f"all logarithms at {end:g}: largest residual {np.abs(evaluated.residuals).max():.3g} {evaluated.failure}")
+        print(
+            f"all logarithms at {end:g}: largest residual {np.abs(evaluated.residuals).max():.3g} {evaluated.failure}"
+        )
         assert np.all(np.isfinite(evaluated.residuals)) and np.all(np.isfinite(evaluated.jacobian))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from synthetic import Array, curve, curves, protocol
 
 from pkmodel.inference.binding import build_likelihood
 from pkmodel.inference.fitting import fit
@@ -14,7 +15,6 @@ from pkmodel.library import load_model
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import simulate
 from support import report
-from synthetic import Array, curve, curves, protocol
 
 # Sixth-order central difference: error h^6, so h = 1e-2 leaves about 1e-12 of curvature
 STENCIL = ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60))
@@ -132,9 +132,7 @@ def test_a_nonlinear_model() -> None:
 
 def test_a_nonlinear_model_is_recovered_from_its_own_curves() -> None:
     t, truth = _patient()
-    data = curves(
-        *(curve(n, t, v, injected_activity=6000.0) for n, v in truth.items()), injected_activity=6000.0
-    )
+    data = curves(*(curve(n, t, v, injected_activity=6000.0) for n, v in truth.items()), injected_activity=6000.0)
     free = {"Bmax": {"start": 60.0}, "k12": {"start": 0.015}, "k13": {"start": 0.006}, "k15_typical": {"start": 5e-4}}
     got = fit("psma617_siebinga2023", data, protocol(free, cold=True, starts=1))
     true = {n: load_model("psma617_siebinga2023").parameters[n].value for n in free}

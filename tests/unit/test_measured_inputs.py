@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic import Array, curve, curves, protocol
 
 from pkmodel.data import Curves
 from pkmodel.errors import DataError, FitError, PkmodelError
@@ -17,7 +18,6 @@ from pkmodel.labelling import label
 from pkmodel.library import load_model
 from pkmodel.nuclides import nuclide
 from support import report
-from synthetic import Array, curve, curves, protocol
 
 KNOTS = np.arange(0.0, 60.005, 0.01) / 60  # fine, so that a straight line between knots is straight corrected or not
 CP = np.where(KNOTS > 0, 40 * KNOTS * 60 * np.exp(-KNOTS * 60 / 1.5) + 3 * -np.expm1(-KNOTS * 60), 0.0)
@@ -97,7 +97,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "text": (_blood() | {"Cp": (["a"], ["b"])}, "input Cp: expected a Curve"),
     "lengths": (_blood() | {"Cp": (KNOTS, CP[1:])}, "input Cp: needs at least two times and as many values"),
     "one point": (_blood() | {"Cp": ([0.0], [1.0])}, "input Cp: needs at least two times"),
-    "nan": (_blood() | {"Cp": (KNOTS, np.where(KNOTS == KNOTS[5], np.nan, CP))}, "input Cp: knot 6 is not finite"),
+    "nan": (_blood() | {"Cp": (KNOTS, np.where(KNOTS[5] == KNOTS, np.nan, CP))}, "input Cp: knot 6 is not finite"),
     "backwards": (_blood() | {"Cp": (KNOTS[::-1], CP)}, "input Cp: times must increase; knot 2"),
     "other nuclide": (_blood(nuclide="F-18"), "input Cp: measured with F-18, but the curves with C-11"),
     "other unit": (_blood(unit="MBq"), "MBq"),

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from synthetic import Array, curve
 
 from pkmodel.errors import DataError
 from pkmodel.formats.curve import Curve
@@ -17,7 +18,6 @@ from pkmodel.observation import Mode, observe
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import prepare
 from support import report
-from synthetic import Array, curve
 
 DECAY = nuclide("Lu-177").decay_constant
 FRACTION, WASHOUT, INJECTED = 0.02, 0.01, 1000.0

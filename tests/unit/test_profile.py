@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import chi2, f, t
+from synthetic import Array, curve, curves, protocol
 
 from pkmodel.errors import FitError
 from pkmodel.inference.fitting import fit
 from pkmodel.inference.result import Fit
 from pkmodel.nuclides import nuclide
 from support import report
-from synthetic import Array, curve, curves, protocol
 
 DECAY = nuclide("Lu-177").decay_constant
 TIMES = np.array([2.0, 24.0, 72.0, 120.0, 168.0])

@@ -35,7 +35,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "error is text": ({"error": "constant"}, "error: expected a table"),
     "unknown error": ({"error": {"kind": "poisson"}}, "error kind 'poisson' .* counts"),
     "error key": ({"error": {"kind": "combined", "addative": 1}}, "addative.*additive"),
-    "negative error": ({"error": {"kind": "combined", "additive": -1}}, "additive = -1 must be a number that is not neg"),
+    "negative error": (
+        {"error": {"kind": "combined", "additive": -1}},
+        "additive = -1 must be a number that is not neg",
+    ),
     "error as text": ({"error": {"kind": "combined", "additive": "1"}}, "additive = '1'"),
     "combined of nothing": ({"error": {"kind": "combined"}}, "needs additive or proportional above zero"),
     "part of another kind": ({"error": {"kind": "constant", "additive": 1}}, "additive belongs to kind 'combined'"),
@@ -61,8 +64,10 @@ def test_a_fixed_value_may_carry_a_unit() -> None:
 def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
-        'name = "mine"\nerror = { kind = "combined", additive = 0.1, proportional = 0.05 }\nshared = ["k2"]\nstarts = 3\n'
-        '[free]\nK1 = { start = 0.2, upper = inf }\nk2 = { transform = "logit", lower = 0, upper = 1 }\n[ties]\nk3 = "k2"\n',
+        'name = "mine"\nshared = ["k2"]\nstarts = 3\n'
+        'error = { kind = "combined", additive = 0.1, proportional = 0.05 }\n'
+        '[free]\nK1 = { start = 0.2, upper = inf }\nk2 = { transform = "logit", lower = 0, upper = 1 }\n'
+        '[ties]\nk3 = "k2"\n',
         encoding="utf-8",
     )
     p = load_protocol(path)

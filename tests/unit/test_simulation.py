@@ -166,7 +166,7 @@ REFUSED: dict[str, tuple[Model, Any, dict[str, Any], str]] = {
     "other nuclide of a model in MBq": (label(load_model("psma617_siebinga2023"), "Lu-177"),
         Regimen("7.4 GBq once", nuclide="Ac-225"), {}, "the regimen gives Ac-225"),
     "model in MBq given nmol": (load_model("psma617_siebinga2023"), "10 nmol once", {}, "its states are activities"),
-    "unknown route": (wash(), "10 nmol once into iw", {}, "into 'iw'; administrations: iv"),
+    "unknown route": (wash(), "10 nmol once into iw", {}, "into 'iw'.*known: iv"),
     "no route": (driven(), "10 nmol once", {"inputs": {"C": ([0, 9], [1, 1])}}, "no way to give"),
     "input missing": (driven(), None, {}, r"input C \[nmol/L\] is not given; pass inputs="),
     "input unknown": (wash(), "1 nmol once", {"inputs": {"C": ([0, 9], [1, 1])}}, "C: no such input; known: none"),
@@ -266,3 +266,17 @@ def test_a_jump_of_an_input_cannot_be_delayed_in_a_fit() -> None:
     )
     with pytest.raises(PkmodelError, match="a delay cannot be fitted across that jump"):
         problem.solve(directions=[1])
+
+
+def test_a_compartment_is_a_route_of_its_own() -> None:
+    """`into` names a route or a compartment; a labelled compartment takes hot and cold by its plain name."""
+    model = load_model("two_compartment")
+    by_route = simulate(model, "10 nmol once", [0.0, 5.0])["plasma"]
+    by_name = simulate(model, Regimen("10 nmol once", into="central"), [0.0, 5.0])["plasma"]
+    assert np.array_equal(by_route, by_name)
+    hot = label(model, "Lu-177", cold=True)
+    plain = simulate(hot, Regimen("100 MBq once", amount="10 nmol"), [0.0, 5.0])["plasma"]
+    named = simulate(hot, Regimen("100 MBq once", into="central", amount="10 nmol"), [0.0, 5.0])["plasma"]
+    assert np.array_equal(plain, named)
+    with pytest.raises(SimulationError, match="no way to give"):
+        simulate(model, Regimen("10 nmol once", into="centrl"), [0.0, 5.0])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from synthetic import curve
 
 from pkmodel.errors import FitError
 from pkmodel.inference.protocol import ErrorModel
 from pkmodel.inference.variances import variance_of
 from pkmodel.nuclides import nuclide
 from support import report
-from synthetic import curve
 
 T, Y = [1.0, 2.0, 4.0], [10.0, 20.0, 5.0]
 HAND = {
@@ -88,11 +89,19 @@ def test_known_poisson_noise_has_the_variance_that_counts_say() -> None:
     report("ratio of the variances of two frames", float(spread[1] / spread[0]), float(model[1] / model[0]), rtol=0.06)
 
 
-BAD = {
+BAD: dict[str, tuple[ErrorModel, dict[str, Any], str]] = {
     "proportional": (ErrorModel(kind="proportional"), {"value": np.array([10.0, 0.0, 5.0])}, "value 2 .*'combined'"),
-    "combined": (ErrorModel(kind="combined", proportional=0.1), {"value": np.array([0.0, 1, 2])}, "additive above zero"),
+    "combined": (
+        ErrorModel(kind="combined", proportional=0.1),
+        {"value": np.array([0.0, 1, 2])},
+        "additive above zero",
+    ),
     "table": (ErrorModel(kind="table"), {}, "value 1 .*needs an sd above zero"),
-    "table with a zero": (ErrorModel(kind="table"), {"sd": np.array([1.0, 0, 1]), "sd_kind": "sem"}, "value 2 .*sd above"),
+    "table with a zero": (
+        ErrorModel(kind="table"),
+        {"sd": np.array([1.0, 0, 1]), "sd_kind": "sem"},
+        "value 2 .*sd above",
+    ),
     "weights": (ErrorModel(kind="weights"), {}, "value 1 .*needs a weight for every value"),
     "negative weight": (ErrorModel(kind="weights"), {"weights": np.array([1.0, -1, 1])}, "value 2 .*none negative"),
     "only zero weights": (ErrorModel(kind="weights"), {"weights": np.zeros(3)}, "not all zero"),
