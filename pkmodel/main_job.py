@@ -19,6 +19,7 @@ from .dosimetry.absorbed import Mass, dose
 from .dosimetry.integration import integrate
 from .dosimetry.limits import Limit
 from .dosimetry.planning import Plan, plan
+from .dosimetry.present import show
 from .dosimetry.result import TIA, Doses
 from .dosimetry.s_values import Daughters, organ_shape
 from .errors import DataError, DoseError, FitError
@@ -96,7 +97,8 @@ class MainJob:
         given = self.doses.injected_activity
         data = self.doses.data
         parts = [
-            f"{organ} {float(data['dose_point'].sel(organ=organ)):.3g} Gy{_interval(data['dose'].sel(organ=organ))}"
+            f"{organ.replace('_', ' ')} {show(float(data['dose_point'].sel(organ=organ)), 3)} Gy"
+            f"{_interval(data['dose'].sel(organ=organ))}"
             for organ in self.doses.organs
         ]
         per = "per MBq injected" if self.curves.injected_activity is None else f"from {given / 1000:.4g} GBq"
@@ -373,4 +375,4 @@ def _interval(draws: Any) -> str:
     if values.size < 2:
         return ""
     low, high = np.quantile(values, [0.025, 0.975])
-    return f" ({low:.3g} to {high:.3g})"
+    return f" ({show(low, 3)} to {show(high, 3)})"

@@ -361,6 +361,7 @@ class Fit:
             "aic": self.aic,
             "aicc": self.aicc,
             "bic": self.bic,
+            "held": ", ".join(self.held),
             "warnings": "\n".join(self.warnings),
         }
         return data

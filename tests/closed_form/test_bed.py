@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,7 +54,7 @@ def test_worked_checks_bi_exponential() -> None:
     )
 
 
-def g_by_integration(shares, rates, repair: float, cycles: int = 1, interval: float = 0.0) -> float:
+def g_by_integration(shares: Any, rates: Any, repair: float, cycles: int = 1, interval: float = 0.0) -> float:
     """G from its definition: solve dI/dt = D'(t) - mu I, dJ/dt = D'(t) I; then G = 2 J / D^2, restarting each cycle."""
     shares, rates, mu = np.asarray(shares), np.asarray(rates), LN2 / repair
     state = np.concatenate([np.zeros_like(rates), [0.0, 0.0]])  # each exponential, then I and J
@@ -142,7 +144,9 @@ positive = st.floats(0.001, 10.0)
     interval=st.floats(0.01, 2000.0),
     dose=st.floats(0.01, 50.0),
 )
-def test_g_of_a_dose_rate_lies_in_zero_to_one(parts, repair: float, cycles: int, interval: float, dose: float) -> None:
+def test_g_of_a_dose_rate_lies_in_zero_to_one(
+    parts: Any, repair: float, cycles: int, interval: float, dose: float
+) -> None:
     weights, rates = np.array([p[0] for p in parts]), np.array([p[1] for p in parts])
     shares = weights / weights.sum()
     g = float(incomplete_repair_factor(shares, rates, repair, cycles=cycles, interval=interval))
@@ -163,7 +167,7 @@ def test_g_of_a_dose_rate_lies_in_zero_to_one(parts, repair: float, cycles: int,
         ([1.0], [0.1], "2.8 Gy", "repair half-life"),
     ],
 )
-def test_refusals(shares, rates, repair, words: str) -> None:
+def test_refusals(shares: Any, rates: Any, repair: Any, words: str) -> None:
     with pytest.raises(DoseError, match=words):
         incomplete_repair_factor(shares, rates, repair)
     with pytest.raises(DoseError, match="alpha/beta"):

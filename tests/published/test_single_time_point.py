@@ -7,6 +7,9 @@ same function is fitted here (it reproduces the two published integrals, which i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +21,15 @@ from support import report, shared
 
 ORGANS = ("kidney_left", "kidney_right", "liver", "spleen")
 LN2 = np.log(2.0)
+Patient = dict[str, tuple[np.ndarray, np.ndarray, float]]
+
+
+def _residuals(p: np.ndarray, t: np.ndarray, a: np.ndarray) -> np.ndarray:
+    return np.asarray(p[0] * (np.exp(-p[1] * t) - np.exp(-p[2] * t)) - a)
 
 
 @pytest.fixture(scope="module")
-def patient() -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+def patient() -> Patient:
     """Times [h], activities [MBq] and reference TIA [MBq h] of four organs."""
     curves = pd.read_csv(shared("therapy/snmmi_p004_177lu_dotatate_tac.csv"))
     published = pd.read_csv(shared("therapy/snmmi_p004_expected.csv")).set_index("region")["TIA_MBq_h"]
@@ -30,8 +38,9 @@ def patient() -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
         rows = curves[curves["region"] == organ]
         t, a = rows["time_h"].to_numpy(), rows["value"].to_numpy()
         x = least_squares(
-            lambda p, t=t, a=a: p[0] * (np.exp(-p[1] * t) - np.exp(-p[2] * t)) - a,
+            _residuals,
             [1.1 * a[0], 0.012, 0.8],
+            args=(t, a),
             x_scale=[100.0, 0.01, 1.0],
             xtol=1e-14,
             ftol=1e-14,
@@ -49,7 +58,7 @@ def patient() -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
     return found
 
 
-def errors(patient, method) -> dict[str, float]:
+def errors(patient: Patient, method: Callable[..., Any]) -> dict[str, float]:
     """Relative error in per cent, by organ."""
     return {organ: 100.0 * (float(method(t, a)) / tia - 1.0) for organ, (t, a, tia) in patient.items()}
 
@@ -60,11 +69,11 @@ def check(name: str, found: dict[str, float], low: float, high: float) -> None:
     report(f"{name}: largest error [%]", high, max(found.values()), atol=0.6)
 
 
-def test_trapezoid_with_a_physical_tail(patient) -> None:
+def test_trapezoid_with_a_physical_tail(patient: Patient) -> None:
     check("trapezoid, physical tail", errors(patient, lambda t, a: trapezoid(t, a, "Lu-177")), 30.0, 43.0)
 
 
-def test_mono_exponential(patient) -> None:
+def test_mono_exponential(patient: Patient) -> None:
     both = {
         f"{organ} {method}": x
         for method in ("log_linear", "least_squares")
@@ -74,12 +83,12 @@ def test_mono_exponential(patient) -> None:
 
 
 @pytest.mark.parametrize(("point", "low", "high"), [(2, -0.5, 7.0), (1, -51.0, -21.0)])
-def test_haenscheid(patient, point: int, low: float, high: float) -> None:
+def test_haenscheid(patient: Patient, point: int, low: float, high: float) -> None:
     found = errors(patient, lambda t, a: haenscheid(t[point], a[point]))
     check(f"Haenscheid at {patient['liver'][0][point]:.0f} h", found, low, high)
 
 
-def test_an_effective_tail_is_far_better_than_a_physical_one(patient) -> None:
+def test_an_effective_tail_is_far_better_than_a_physical_one(patient: Patient) -> None:
     found = errors(patient, lambda t, a: trapezoid(t, a, "Lu-177", tail="effective"))
     print("trapezoid, effective tail: " + ", ".join(f"{organ} {x:+.2f} %" for organ, x in found.items()))
     assert max(found.values()) < 20.0
@@ -119,9 +128,8 @@ def test_exact_where_the_curve_is_a_mono_exponential() -> None:
     line, lam = 200.0 - t, LN2 / 159.528
     for start, first in (("linear", 196 * 2.0), ("constant", 196 * 4.0), ("decay", 196 * np.expm1(4 * lam) / lam)):
         expected = first + (200 * 164 - (168**2 - 16) / 2) + 32.0 / lam
-        report(
-            f"trapezoid, {start} start [MBq h]", expected, float(trapezoid(t, line, 159.528, start=start)), rtol=1e-12
-        )
+        area = trapezoid(t, line, 159.528, start=start)  # type: ignore[arg-type]
+        report(f"trapezoid, {start} start [MBq h]", expected, float(area), rtol=1e-12)
 
 
 def test_refusals() -> None:
@@ -135,7 +143,7 @@ def test_refusals() -> None:
     with pytest.raises(DoseError, match="not negative"):
         trapezoid([4.0, 24.0], [1.0, -1.0], "Lu-177")
     with pytest.raises(DoseError, match="physical"):
-        trapezoid([4.0, 24.0], [1.0, 0.5], "Lu-177", tail="exponential")
+        trapezoid([4.0, 24.0], [1.0, 0.5], "Lu-177", tail="exponential")  # type: ignore[arg-type]
     slow = trapezoid(t, [50.0, 49.0, 48.0], "Lu-177", tail="effective")
     assert any("physical decay" in x for x in slow.warnings)
     assert any("after the last" in x for x in slow.warnings)

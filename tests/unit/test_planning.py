@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -57,7 +59,7 @@ def test_a_dose_limit_without_uncertainty() -> None:
     )
     assert result.best.limiting == "kidneys (dose)"
     assert result.regimen == "11.5 GBq every 8 wk x 4"
-    tumour = float(result.expected().loc["tumour", "dose [Gy]"])
+    tumour = float(result.expected()["dose [Gy]"]["tumour"])
     report("tumour dose at that plan [Gy]", 46 * 4.0, tumour, rtol=1e-12)
 
 
@@ -216,7 +218,7 @@ def test_what_a_self_dose_leaves_out_is_carried_into_the_plan() -> None:
         ({"kidneys": "23 Gy"}, {"activity_unit": "GBqq"}, "not known"),
     ],
 )
-def test_refusals(limits, options, words: str) -> None:
+def test_refusals(limits: Any, options: Any, words: str) -> None:
     with pytest.raises(PkmodelError, match=words):
         plan(doses(), limits, **options)
 
