@@ -40,7 +40,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "")
 
     drawn = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
     for k, name in enumerate(header):
-        drawn.add_column(name, justify="left" if words[k] else "right", no_wrap=k == 0, overflow="fold")
+        whole = max((len(row[0]) for row in cells), default=0) if k == 0 else None
+        drawn.add_column(name, justify="left" if words[k] else "right", min_width=whole, overflow="fold")
     for row in cells:
         drawn.add_row(*map(Text, row))  # as text: a name in brackets is not a style
     Console().print(drawn)

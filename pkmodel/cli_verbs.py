@@ -187,7 +187,7 @@ def dose_study(study: str, *, csv: Path | None, settings: Mapping[str, Any]) -> 
     """Print organ doses and write them where asked."""
     job = _job(study, settings)
     if csv is not None:
-        from .report import doses_csv
+        from .report_numbers import doses_csv
 
         _write(csv, lambda p: p.write_text(doses_csv(job), encoding="utf-8"))
     _dose_table(job)

@@ -112,7 +112,7 @@ def practice_methods(curves: Curves, tia: TIA) -> tuple[Practice, ...]:
     found = []
     for organ in tia.organs:
         curve = curves[organ].decay_uncorrect().to_unit("MBq")
-        model = float(tia.data["tia_point"].sel(organ=organ))
+        model = float(tia.data["tia_point"].to_numpy()[tia.organs.index(organ)])
         for method, make in _methods(curve.t, curve.value, curves, organ):
             try:
                 one = make()
@@ -226,7 +226,9 @@ def with_simpler(result: Fit, curves: Curves, seed: int) -> tuple[Comparison | N
     name = result.protocol.model or result.model.name
     if result.model.scope != "region" or name == rules.model or result.model.inputs:
         return None, []
-    same = rules.replace(error=result.protocol.error, observation=result.protocol.observation)
+    # one exponential has one minimum: two further starts are enough to see it
+    error, observation = result.protocol.error, result.protocol.observation
+    same = rules.replace(error=error, observation=observation, starts=min(rules.starts, 3))
     try:
         return compare([result, fit_curves(rules.model, curves, same, seed=seed)]), []
     except FitError as error:

@@ -95,11 +95,10 @@ class MainJob:
     def headline(self) -> list[str]:
         """The answer in a few sentences."""
         given = self.doses.injected_activity
-        data = self.doses.data
+        points, draws = self.doses.data["dose_point"].to_numpy(), self.doses.data["dose"].to_numpy()
         parts = [
-            f"{organ.replace('_', ' ')} {show(float(data['dose_point'].sel(organ=organ)), 3)} Gy"
-            f"{_interval(data['dose'].sel(organ=organ))}"
-            for organ in self.doses.organs
+            f"{organ.replace('_', ' ')} {show(float(point), 3)} Gy{_interval(row)}"
+            for organ, point, row in zip(self.doses.organs, points, draws, strict=True)
         ]
         per = "per MBq injected" if self.curves.injected_activity is None else f"from {given / 1000:.4g} GBq"
         lines = [f"Self-dose {per} of {self.curves.agent or self.curves.nuclide}: {', '.join(parts)}."]
@@ -370,8 +369,7 @@ def organ_masses(
     return out, notes
 
 
-def _interval(draws: Any) -> str:
-    values = draws.to_numpy()
+def _interval(values: Any) -> str:
     if values.size < 2:
         return ""
     low, high = np.quantile(values, [0.025, 0.975])

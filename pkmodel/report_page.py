@@ -15,6 +15,7 @@ import numpy as np
 from .dosimetry.present import show
 from .dosimetry.values import spread
 from .evidence import round_down
+from .report_numbers import Row
 
 if TYPE_CHECKING:
     from .main_job import MainJob
@@ -94,14 +95,14 @@ def _percent(x: float, sign: bool = False) -> str:
 def _cards(job: MainJob) -> list[dict[str, str]]:
     cards = []
     for organ in job.doses.organs:
-        one = job.doses.data.sel(organ=organ)
-        _, low, high = spread(one["dose"].to_numpy())
+        one = Row(job.doses, organ)
+        _, low, high = spread(one.draws("dose"))
         cards.append(
             {
                 "organ": organ,
-                "dose": show(float(one["dose_point"]), 3),
+                "dose": show(one.number("dose_point"), 3),
                 "interval": _range(low, high),
-                "per": show(float(one["dose_per_activity_point"]), 3),
+                "per": show(one.number("dose_per_activity_point"), 3),
             }
         )
     return cards
@@ -206,20 +207,20 @@ def _practice(job: MainJob) -> Table:
 def _doses(job: MainJob) -> Table:
     rows = []
     for organ in job.doses.organs:
-        one = job.doses.data.sel(organ=organ)
-        _, low, high = spread(one["dose"].to_numpy())
-        _, per_low, per_high = spread(one["dose_per_activity"].to_numpy())
-        mass_sd = spread(one["mass"].to_numpy())[0]
-        bound = float(one["cross_bound"])
+        one = Row(job.doses, organ)
+        _, low, high = spread(one.draws("dose"))
+        _, per_low, per_high = spread(one.draws("dose_per_activity"))
+        mass_sd = spread(one.draws("mass"))[0]
+        bound = one.number("cross_bound")
         rows.append(
             [
                 organ,
-                show(float(one["dose_point"]), 3),
+                show(one.number("dose_point"), 3),
                 _range(low, high),
-                show(float(one["dose_per_activity_point"]), 3),
+                show(one.number("dose_per_activity_point"), 3),
                 _range(per_low, per_high),
-                f"{show(float(one['mass_point']), 4)} ± {show(mass_sd, 2)}",
-                show(1000 * float(one["s_point"]), 4),
+                f"{show(one.number('mass_point'), 4)} ± {show(mass_sd, 2)}",
+                show(1000 * one.number("s_point"), 4),
                 "not known" if math.isnan(bound) else show(bound, 2),
             ]
         )

