@@ -5,6 +5,7 @@ Nothing heavy is imported until a verb needs it; the verbs themselves are in `cl
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import signal
@@ -267,6 +268,7 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)
+    gc.set_threshold(200_000, 50, 50)  # loading libraries makes much that stays: looking for garbage costs 0.3 s
     try:
         app(prog_name="pkmodel")
         sys.stdout.flush()

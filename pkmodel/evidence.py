@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,8 +142,11 @@ def _methods(t: Any, a: Any, curves: Curves, organ: str) -> Iterator[tuple[str, 
         prior, source = known
         # Madsen's error is smallest near one mean life
         k = int(np.argmin(np.abs(np.asarray(t) - prior / math.log(2.0))))
-        label = f"Madsen, scan at {t[k]:.0f} h, half-life {prior:g} h ({source})"
-        yield label, lambda: madsen(float(t[k]), float(a[k]), prior, name)
+        label = f"Madsen, scan at {t[k]:.0f} h, half-life {prior:g} h"
+        yield (
+            label,
+            lambda: replace(one := madsen(float(t[k]), float(a[k]), prior, name), source=f"{one.source}; {source}"),
+        )
 
 
 def _half_life(curves: Curves, organ: str) -> tuple[float, str] | None:

@@ -63,6 +63,7 @@ def page(job: MainJob, pictures: Mapping[str, str], about: Mapping[str, Any]) ->
         by_model=_by_model(job),
         integrals=_integrals(job),
         practice=_practice(job),
+        practice_sources=_practice_sources(job),
         doses=_doses(job),
         limits=_limits(job),
         sources=_sources(job),
@@ -204,6 +205,12 @@ def _practice(job: MainJob) -> Table:
     return Table(["method", *(o.replace("_", " ") for o in job.tia.organs)], rows)
 
 
+def _practice_sources(job: MainJob) -> list[str]:
+    """Where the methods of one scan come from, once each."""
+    found = {p.method.partition(",")[0]: p.note for p in job.practice if "doi:" in p.note}
+    return [f"{method}: {note}" for method, note in found.items()]
+
+
 def _doses(job: MainJob) -> Table:
     rows = []
     for organ in job.doses.organs:
@@ -288,7 +295,7 @@ def _published(job: MainJob) -> Table | None:
             a.unit,
             show(a.expected, 6),
             show(a.got, 6),
-            "0 %" if abs(a.difference) < 5e-7 else f"{100 * a.difference:+.2g} %",
+            "below 0.0001 %" if abs(a.difference) < 1e-6 else f"{100 * a.difference:+.2g} %",
         ]
         for a in job.against
     ]

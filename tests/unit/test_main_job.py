@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_text_reads_well(job: MainJob) -> None:
     assert len(job.warnings) == len(set(job.warnings))
 
 
-def test_nothing_is_written_without_out(tmp_path, monkeypatch) -> None:
+def test_nothing_is_written_without_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run("snmmi_p004", draws=100)
     assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ import pkmodel as pk
 from pkmodel import plot
 from pkmodel.errors import PkmodelError
 from pkmodel.main_job import MainJob, run
+from pkmodel.plot_style import label
 from support import report
 
 
@@ -107,7 +108,7 @@ def test_svg_is_reproducible_and_keeps_text(job: MainJob) -> None:
 
 
 def test_names_are_not_mathematics() -> None:
-    assert plot.label("a$b_c") == r"a\$b c"
+    assert label("a$b_c") == r"a\$b c"
 
 
 def test_no_global_setting_changes_and_no_pyplot(job: MainJob) -> None:
