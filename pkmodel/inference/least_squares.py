@@ -13,6 +13,8 @@ from .likelihood import Evaluation, Likelihood
 
 Array = NDArray[np.float64]
 STARTS = 1  # purpose of a stream of random numbers: one seed, unrelated numbers for starts and for draws
+COARSE, FINE = 1e-7, 1e-14  # relative change of the cost at which a minimisation stops
+SAME = 1e-3  # relative difference of cost below which two starts have found the same minimum
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,16 @@ def minimise(likelihood: Likelihood, starts: int, seed: int) -> Optimum:
         The model could not be solved from any start.
     """
     begin = np.array([s.to_scale(s.start) for s in likelihood.slots], dtype=float)
-    runs = [_run(likelihood, x) for x in _spread(likelihood, begin, starts, seed)]
+    # every start to within a thousandth of its minimum, which tells minima apart; only the best to the last digit
+    runs = [_run(likelihood, x, COARSE) for x in _spread(likelihood, begin, starts, seed)]
     good = [r for r in runs if not r.failure]
     if not good:
         raise FitError(
             f"{', '.join(likelihood.regions)}: {likelihood.model.name} could not be solved from any of {starts} starts "
             f"({runs[0].failure}); check start values and units"
         )
-    best = min(good, key=lambda r: r.cost)
-    agreeing = sum(r.cost - best.cost <= 1e-6 * best.cost + 1e-14 for r in good)
+    best = _run(likelihood, min(good, key=lambda r: r.cost).x, FINE)
+    agreeing = sum(r.cost - best.cost <= SAME * best.cost + 1e-14 for r in good)
     at = likelihood.evaluate(best.x)
     return Optimum(
         best.x, at.residuals, at.jacobian, len(runs), agreeing, best.converged, best.message, len(runs) - len(good)
@@ -97,8 +100,8 @@ def _spread(likelihood: Likelihood, begin: Array, starts: int, seed: int) -> lis
     return points
 
 
-def _run(likelihood: Likelihood, begin: Array) -> _Run:
-    """One minimisation."""
+def _run(likelihood: Likelihood, begin: Array, tolerance: float) -> _Run:
+    """One minimisation to a relative change of cost below `tolerance`."""
     import lmfit
 
     parameters = lmfit.Parameters()
@@ -122,9 +125,9 @@ def _run(likelihood: Likelihood, begin: Array) -> _Run:
         result = minimiser.minimize(
             method="least_squares",
             jac=lambda p: at(p).jacobian,
-            ftol=1e-14,
-            xtol=1e-12,
-            gtol=1e-12,
+            ftol=tolerance,
+            xtol=100 * tolerance,
+            gtol=100 * tolerance,
             x_scale="jac",
             max_nfev=300,
         )
