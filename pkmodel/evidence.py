@@ -5,13 +5,14 @@ data, and the published tolerance doses that stand in where a user gives no limi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .data import Curves, Study
+from .dosimetry.absorbed import Mass, read_mass
 from .dosimetry.limits import Limit, published_limits
 from .dosimetry.practice import haenscheid, madsen, mono_exponential, trapezoid
 from .dosimetry.result import TIA, Doses
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .dosimetry.practice import PracticeTIA
     from .inference.result import Fit
 
+REFERENCE_BODY = 60_000.0  # woman of ICRP 89 [g]
+ADULT_ORGANS = 1_000.0  # measured organs that weigh more than this together are an adult's [g]
 TOLERANCE_NOTE = (
     "limits are published tolerance values, some of them from external beams, used here for illustration; "
     "they are not a recommendation for radionuclide therapy"
@@ -95,6 +98,22 @@ def round_down(x: float) -> str:
 def tissue_of(organ: str) -> str:
     """Tissue whose tolerance belongs to an organ, or nothing."""
     return next((tissue for tissue, names in _TISSUES.items() if organ in names), "")
+
+
+def body_for_bound(
+    given: float | str | None, curves: Curves, masses: Mapping[str, Mass]
+) -> tuple[float | str | None, list[str]]:
+    """Body mass [g] for the bound on missing cross-dose, and what was assumed.
+
+    Where neither the user nor the data say it and the organs are of an adult's size, the lighter reference adult of
+    ICRP 89 (woman, 60 kg): the lighter the body, the more its activity adds, so the bound stays one.
+    """
+    if given is not None or curves.body_mass is not None:
+        return (given if given is not None else curves.body_mass), []
+    if sum(read_mass(o, m, None)[0] for o, m in masses.items()) < ADULT_ORGANS:
+        return None, []
+    note = "body mass is not in the data: the bound on missing cross-dose takes 60 kg, the lighter reference adult of "
+    return REFERENCE_BODY, [f"{note}ICRP Publication 89, Table 2.8 (2002); give body_mass to replace it"]
 
 
 def practice_methods(curves: Curves, tia: TIA) -> tuple[Practice, ...]:

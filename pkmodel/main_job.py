@@ -28,6 +28,7 @@ from .evidence import (
     TOLERANCE_NOTE,
     Against,
     Practice,
+    body_for_bound,
     choice_of_model,
     default_limits,
     practice_methods,
@@ -155,7 +156,8 @@ def run(
     already : organ -> received before the measured administration, in the kind of its limit, as in `plan`
     cycles, interval, probability : of the plan, as in `plan`
     masses : organ -> mass [g]; organs not named take the mean CT volume of their curve
-    body_mass : bounds the cross-dose that is not included; default the study's, number [g] or text
+    body_mass : bounds the cross-dose that is not included; default the study's, or a reference adult's, number [g] or
+        text
     daughters : as in `dose`; must be said where daughters matter
     draws, seed : of the uncertainty [1]
     command : recorded in the report [text]
@@ -190,7 +192,8 @@ def run(
     step("computing doses")
     weights, said = organ_masses(curves, tia.organs, masses, rules.mass_relative_sd)
     notes += said
-    body = body_mass if body_mass is not None else curves.body_mass
+    body, assumed = body_for_bound(body_mass, curves, weights)
+    notes += assumed
     doses = dose(tia, masses=weights, daughters=daughters, body_mass=body, seed=seed)
     step("planning")
     used = _limits(limits, already or {}, doses.organs)
