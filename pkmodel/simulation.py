@@ -6,7 +6,7 @@ Time is in hours from the first administration. Results come at the requested ti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from .regimen import Regimen
 from .solve.linear import solve_linear_sens
 from .solve.status import MESSAGES, Status
 from .solve.stiff import solve_stiff_sens
-from .units import convert, dimension, factor
+from .units import dimension, factor
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -364,13 +364,3 @@ def run_warnings(problem: Problem) -> list[str]:
         if curve.t[0] > 0 and curve.value[0] != 0:
             warnings.append(f"input {name} begins at {curve.t[0]:g} h above zero: taken as zero until then")
     return warnings
-
-
-def with_parameters(problem: Problem, values: Mapping[str, float | str]) -> Problem:
-    """The same problem for a model with other values."""
-    return replace(problem, model=problem.model.replace(**values))
-
-
-def to_unit(values: ArrayLike, unit: str, other: str) -> Any:
-    """Convert results between units of one dimension (a thin door to `units.convert`)."""
-    return convert(values, unit, other)

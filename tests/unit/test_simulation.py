@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.nuclides import nuclide
 from pkmodel.regimen import Administration, Regimen
-from pkmodel.simulation import InputCurve, prepare, simulate, with_parameters
+from pkmodel.simulation import InputCurve, prepare, simulate
 from support import report
 
 K = 0.2
@@ -255,7 +256,7 @@ def test_a_problem_is_prepared_once_and_solved_for_many_values() -> None:
     report(
         "changed model",
         10 * math.exp(-5.0),
-        with_parameters(problem, {"k": "1 1/h"}).solve().observed[0, 0],
+        replace(problem, model=problem.model.replace(k="1 1/h")).solve().observed[0, 0],
         rtol=1e-13,
     )
 
