@@ -331,9 +331,10 @@ def test_formulas_and_fractions_reach_the_kernels() -> None:
     )
     c = compile_model(model)
     p = np.array([0.25, 3.0])
-    assert c.parameters == ("f", "x0") and c.routes == ("iv", "oral") and c.compartments == 2
+    assert c.parameters == ("f", "x0") and c.compartments == 2
+    assert c.routes == ("iv", "oral", "a", "b"), "administrations, then each amount by its own name"
     np.testing.assert_array_equal(c.initial(p), [1.5, 0, 0])
     np.testing.assert_array_equal(c.initial_dp(p), [[6.0, 0.5], [0, 0], [0, 0]])
-    np.testing.assert_array_equal(c.entries(p), [[0.25, 0.5, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(c.entries(p), [[0.25, 0.5, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
     np.testing.assert_array_equal(c.entries_dp(p)[0], [[1, 0], [-2, 0], [0, 0]])
     assert build_system(model).rates[0] == sp.Integer(0)
