@@ -20,8 +20,8 @@ from pkmodel.cli_output import UsageError, pairs, whole_numbers
 from support import ROOT, report
 
 LIMIT = 6.0  # s of processor time for `pkmodel run snmmi_p004`, warm
-# What the libraries that it cannot do without cost to import on a machine where that limit is meant [s].
-LIBRARIES = 3.0
+QUICK = 2.8  # s to import the libraries it cannot do without, on a machine where that limit is meant
+RATIO = 2.5  # the same in units of that import, on any machine; 1.8 to 2.1 was measured
 
 
 @dataclass
@@ -289,16 +289,20 @@ def _cost(arguments: list[str], folder: Path) -> float:
     return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
 
 
-def test_the_main_job_costs_at_most_six_seconds(tmp_path: Path) -> None:
-    """On a busy machine processor time stretches; the import of the libraries says how much."""
+def test_processor_time_of_the_main_job(tmp_path: Path) -> None:
+    """At most 6 s where the machine is quick; everywhere at most so many times the import of its libraries.
+
+    Processor time of the same work varies by half on shared machines within a minute, so the two are measured in turn
+    and the seconds are judged only while the libraries import as fast as where the 6 s were set.
+    """
     main_job = ["-c", "import sys; sys.argv = ['pkmodel', 'run', 'snmmi_p004']; from pkmodel.cli import main; main()"]
-    libraries = [
-        "-c",
-        "import lmfit, sympy, numba, pandas, xarray, pint, matplotlib.figure, h5netcdf, typer",
-    ]
+    libraries = ["-c", "import lmfit, sympy, numba, pandas, xarray, pint, matplotlib.figure, h5netcdf, typer"]
     _child(main_job, tmp_path)  # writes the compiled kernels
-    cost, imports = (min(_cost(what, tmp_path) for _ in range(3)) for what in (main_job, libraries))
-    allowed = LIMIT * max(1.0, imports / LIBRARIES)
+    rounds = [(_cost(main_job, tmp_path), _cost(libraries, tmp_path)) for _ in range(3)]
+    cost, imports = min(rounds, key=lambda pair: pair[1])
+    ratio = min(c / i for c, i in rounds)
     print(f"pkmodel run snmmi_p004: expected at most {LIMIT} s of processor time, got {cost:.2f} s")
-    print(f"  of which importing libraries {imports:.2f} s ({LIBRARIES} s on a quiet machine): allowed {allowed:.2f} s")
-    assert cost <= allowed
+    print(f"  in units of importing its libraries ({imports:.2f} s): at most {RATIO}, got {ratio:.2f}")
+    assert ratio <= RATIO
+    if imports <= QUICK:
+        assert cost <= LIMIT
