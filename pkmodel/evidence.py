@@ -87,14 +87,6 @@ class Against:
         return self.got / self.expected - 1.0 if self.expected else math.nan
 
 
-def round_down(x: float) -> str:
-    """Three significant digits, never rounded up: a printed activity must not pass a limit by rounding."""
-    if x <= 0:
-        return "0"
-    step = 10.0 ** (math.floor(math.log10(x)) - 2)
-    return f"{math.floor(x / step * (1 + 1e-12)) * step:.4g}"
-
-
 def tissue_of(organ: str) -> str:
     """Tissue whose tolerance belongs to an organ, or nothing."""
     return next((tissue for tissue, names in _TISSUES.items() if organ in names), "")

@@ -19,7 +19,7 @@ from .dosimetry.absorbed import Mass, dose
 from .dosimetry.integration import integrate
 from .dosimetry.limits import Limit
 from .dosimetry.planning import Plan, plan
-from .dosimetry.present import show
+from .dosimetry.present import round_down, show
 from .dosimetry.result import TIA, Doses
 from .dosimetry.s_values import Daughters, organ_shape
 from .errors import DataError, DoseError, FitError
@@ -33,7 +33,6 @@ from .evidence import (
     default_limits,
     practice_methods,
     published_comparison,
-    round_down,
     with_simpler,
 )
 from .inference.fitting import fit as fit_curves

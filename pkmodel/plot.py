@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .dosimetry.present import show
+from .dosimetry.present import round_down, show
 from .errors import PkmodelError
-from .evidence import round_down
 from .plot_style import (
     BLACK,
     BLUE,

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dosimetry.present import show
+from .dosimetry.present import round_down, show
 from .dosimetry.values import spread
-from .evidence import round_down
 from .report_numbers import Row
 
 if TYPE_CHECKING:

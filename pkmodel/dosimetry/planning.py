@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import DoseError
 from ..units import convert, factor
 from .limits import Limit
-from .present import html_list, html_table, show, text_list, text_table
+from .present import html_list, html_table, round_down, show, text_list, text_table
 from .radiobiology import organ_g
 from .result import Doses
 from .values import canonical, spread
@@ -87,7 +87,7 @@ class Plan:
         return f"{show(convert(schedule.activity, 'MBq', self.activity_unit))} {self.activity_unit}"
 
     def _regimen(self, schedule: Cycles) -> str:
-        amount = f"{_down(convert(schedule.activity, 'MBq', self.activity_unit))} {self.activity_unit}"
+        amount = f"{round_down(convert(schedule.activity, 'MBq', self.activity_unit))} {self.activity_unit}"
         return f"{amount} once" if schedule.number == 1 else f"{amount} every {self.interval_text} x {schedule.number}"
 
     def schedule(self, cycles: int) -> Cycles:
@@ -175,14 +175,6 @@ class Plan:
         head = "<p>" + html.escape(self._heading()).replace("\n", "<br>") + "</p>"
         tables = (html_table(header, rows, caption=title) for title, header, rows in self._tables())
         return head + "".join(tables) + html_list(self.warnings)
-
-
-def _down(x: float) -> str:
-    """Three significant digits, rounded down: the plan must not pass its limit by rounding."""
-    if x <= 0:
-        return "0"
-    step = 10.0 ** (np.floor(np.log10(x)) - 2)
-    return f"{np.floor(x / step * (1 + 1e-12)) * step:.6g}"
 
 
 def plan(

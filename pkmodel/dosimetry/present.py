@@ -52,3 +52,11 @@ def html_list(lines: Sequence[str]) -> str:
 def text_list(lines: Sequence[str], mark: str = "!") -> str:
     """Give lines of text one below the other, each with a mark in front."""
     return "".join(f"\n{mark} {line}" for line in lines)
+
+
+def round_down(x: float) -> str:
+    """Three significant digits, never rounded up: a printed activity must not pass its limit by rounding."""
+    if x <= 0:
+        return "0"
+    step = 10.0 ** (math.floor(math.log10(x)) - 2)
+    return f"{math.floor(x / step * (1 + 1e-12)) * step:.6g}"

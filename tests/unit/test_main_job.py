@@ -11,9 +11,10 @@ import pytest
 from pkmodel.data import load_study
 from pkmodel.dosimetry.limits import Limit
 from pkmodel.dosimetry.planning import plan
+from pkmodel.dosimetry.present import round_down
 from pkmodel.dosimetry.result import Doses
 from pkmodel.errors import DataError, DoseError, LibraryError, PkmodelError
-from pkmodel.evidence import default_limits, round_down, tissue_of
+from pkmodel.evidence import default_limits, tissue_of
 from pkmodel.main_job import MainJob, organ_masses, run
 from support import report
 
