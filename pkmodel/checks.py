@@ -110,6 +110,9 @@ def _units(model: Model) -> list[Finding]:
             state = dimension(model.compartments[c_name].unit)
             dose = "MBq" if "activity" in dict(state.exponents) else "nmol"
             expect(f"administration {route} into {c_name}, per {dose}", e, multiply(state, dimension(dose), -1))
+    for route, times in model.timing.items():
+        for key, e in times.items():
+            expect(f"{key} of administration {route}", e, hour)
     for i in model.inputs.values():
         if i.delay:
             expect(f"delay of input {i.name}", symbol(i.delay), hour)
@@ -183,6 +186,7 @@ def _doses(model: Model) -> list[Finding]:
     """No route gives more than the dose: joined models may each send a route of one name to a place of their own."""
     problems = []
     values = {symbol(n): p.canonical for n, p in model.parameters.items() if p.value is not None}
+    values |= {s: 1.0 for s in values if s.name.startswith("mbq_per_nmol")}  # activity of a daughter, as atoms
     for route, parts in model.administration.items():
         pure = [e for c, e in parts.items() if not _per_volume(model.compartments[c])]
         total = sp.Add(*pure).xreplace(model.resolved).subs(values)

@@ -44,6 +44,14 @@ def join(*models: Model, name: str = "") -> Model:
                         f"{who}: administration {route} into {target}: {to_text(ours[target])} in one and "
                         f"{to_text(share)} in the other"
                     )
+        timing = {r: dict(t) for r, t in result.timing.items()}
+        for route, times in other.timing.items():
+            for key, e in times.items():
+                if timing.setdefault(route, {}).setdefault(key, e) != e:
+                    raise ModelError(
+                        f"{who}: administration {route}: {key} {to_text(timing[route][key])} in one and {to_text(e)} "
+                        "in the other"
+                    )
         result = replace(
             result,
             parameters=_merge(result.parameters, other.parameters, f"{who}: parameter"),
@@ -53,6 +61,7 @@ def join(*models: Model, name: str = "") -> Model:
             derived=_merge(result.derived, other.derived, f"{who}: derived"),
             flows=result.flows + tuple(f for f in other.flows if f not in result.flows),
             administration=routes,
+            timing=timing,
             references=tuple(dict.fromkeys(result.references + other.references)),
         )
     return result

@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sympy as sp
+from sympy.logic.boolalg import Boolean
 
 from .errors import ExpressionError, did_you_mean
 
 TIME = "t"  # the one reserved name: time since the first administration [h]
-FUNCTIONS = ("exp", "log", "sqrt", "tanh", "abs", "min", "max", "where", "hill")
+FUNCTIONS = (
+    "exp", "log", "sqrt", "tanh", "abs", "min", "max", "where", "hill",
+    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil",
+)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _LONGEST = 5000  # characters; a rate law that needs more is a mistake or an attack
 _LARGEST_POWER = 64
@@ -97,6 +101,22 @@ def parse(text: str | float, known: Iterable[str], who: str) -> sp.Expr:
     return _checked(result, source, who)
 
 
+def parse_condition(text: str, known: Iterable[str], who: str) -> Boolean:
+    """Read one condition, such as ``"t > 5 and plasma < 2"``, in the words of `parse`.
+
+    Raises
+    ------
+    ExpressionError
+        The text is not a condition or uses an unknown name.
+    """
+    chosen = parse(f"where({text}, 1, 0)", known, who) if isinstance(text, str) else None
+    if isinstance(chosen, sp.Piecewise):
+        return chosen.args[0][1]
+    if chosen in (0, 1):  # it holds always or never
+        return sp.true if chosen == 1 else sp.false
+    raise ExpressionError(f"{who}: expected a condition such as 't > 5', found {text!r}")
+
+
 def _checked(result: Any, source: str, who: str) -> sp.Expr:
     """The value of a formula or of a part of one; conditions, infinities and complex numbers are refused."""
     if not isinstance(result, sp.Expr):  # a comparison is not
@@ -121,6 +141,12 @@ def _walk(node: ast.AST, known: set[str], source: str, who: str) -> Any:
 
     def value(part: ast.AST) -> sp.Expr:
         return _checked(_walk(part, known, source, who), source, who)
+
+    def condition(part: ast.AST) -> Boolean:
+        found = _walk(part, known, source, who)
+        if isinstance(found, sp.Expr):
+            raise ExpressionError(f"{who}: {ast.unparse(part)!r} in {source!r} is a value, not a condition")
+        return found
 
     def factors(part: ast.AST) -> list[sp.Expr]:
         """A chain of products at once: pairwise, SymPy would multiply 2*(a + b)*(c + d) out in part."""
@@ -171,6 +197,10 @@ def _walk(node: ast.AST, known: set[str], source: str, who: str) -> Any:
             return sp.Add(value(left), sp.Mul(-1, *factors(right)))
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
             return _COMPARISONS[type(op)](value(left), value(right))
+        case ast.BoolOp(op=op, values=parts):
+            return (sp.And if isinstance(op, ast.And) else sp.Or)(*(condition(part) for part in parts))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return sp.Not(condition(operand))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             if any(isinstance(a, ast.Starred) for a in args):
                 raise refuse("'*'")
@@ -211,12 +241,14 @@ def _call(name: str, args: list[Any], source: str, who: str) -> Any:
             return sp.Max(*args)
         case "abs":
             return sp.Abs(*args)
+        case "ceil":
+            return sp.ceiling(*args)
         case _:
             return getattr(sp, name)(*args)
 
 
-def to_text(expression: sp.Expr) -> str:
-    """Write a formula so that `parse` reads it back to the same expression."""
+def to_text(expression: sp.Expr | Boolean) -> str:
+    """Write a formula or condition so that `parse` or `parse_condition` reads it back to the same expression."""
     return str(_TextPrinter().doprint(expression))
 
 
@@ -239,8 +271,34 @@ class _TextPrinter(sp.printing.str.StrPrinter):  # type: ignore[misc]  # sympy h
             text = f"where({self._print(condition)}, {self._print(value)}, {text})"
         return str(text)
 
+    def _print_ceiling(self, e: sp.Expr) -> str:
+        return f"ceil({self._print(e.args[0])})"
+
     def _print_Relational(self, e: Any) -> str:
         return f"{self._print(e.lhs)} {e.rel_op} {self._print(e.rhs)}"
+
+    def _print_Equality(self, e: Any) -> str:  # as the language has no "==": numbers that are computed are seldom equal
+        a, b = self._print(e.lhs), self._print(e.rhs)
+        return f"({a} <= {b}) and ({a} >= {b})"
+
+    def _print_Unequality(self, e: Any) -> str:
+        a, b = self._print(e.lhs), self._print(e.rhs)
+        return f"({a} < {b}) or ({a} > {b})"
+
+    def _print_And(self, e: Any) -> str:
+        return " and ".join(f"({self._print(a)})" for a in sorted(e.args, key=str))
+
+    def _print_Or(self, e: Any) -> str:
+        return " or ".join(f"({self._print(a)})" for a in sorted(e.args, key=str))
+
+    def _print_Not(self, e: Any) -> str:
+        return f"not ({self._print(e.args[0])})"
+
+    def _print_BooleanTrue(self, e: Any) -> str:
+        return "0 < 1"
+
+    def _print_BooleanFalse(self, e: Any) -> str:
+        return "1 < 0"
 
 
 def evaluate(expression: sp.Expr, values: Mapping[str, float]) -> float:

@@ -5,26 +5,36 @@ A model file describes the ligand and never a nuclide. `label` adds the decay of
 receptors. Flows are split by who carries them: in ``kon*free*(Bmax - bound) - koff*bound`` the first term is
 carried by `free`, the second by `bound`; a carrier's hot share takes the hot share of the flow, and everything else
 in the rate (the occupied receptors) sees hot and cold together.
+
+Of a decay chain, each daughter that lives long enough to move is one more carrier while it stays on the ligand, and
+has states of its own once it is free (`chains` says where it is born).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import sympy as sp
 
+from .chains import LAMBDA, MOLAR_ACTIVITY, MOVES, Chain, Daughters, constants, plan_chain, tag
+from .daughters import Birth, Forms, trace, with_daughters
 from .dimensions import dimension_of, symbol_dimensions
 from .errors import ModelError
 from .expressions import symbol, to_text
-from .model import OUTSIDE, Compartment, Flow, Model, Observable, Parameter
+from .model import OUTSIDE, Compartment, Flow, Model, Observable
 from .nuclides import Nuclide, nuclide
-from .units import canonical_unit, dimension
-
-LAMBDA = "lambda_phys"  # decay constant [1/h]
-MOLAR_ACTIVITY = "mbq_per_nmol"  # activity of one nmol of hot ligand [MBq/nmol]
+from .units import canonical_unit, dimension, quantity
 
 
-def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Model:
+def label(
+    model: Model,
+    nuclide_name: str | Nuclide,
+    cold: bool = False,
+    *,
+    daughters: Daughters | None = None,
+    moves: float | str = MOVES,
+) -> Model:
     """Label a model with a nuclide.
 
     Parameters
@@ -32,6 +42,12 @@ def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Mode
     model : a model of the ligand, without decay
     nuclide_name : e.g. ``"Lu-177"``, ``"177Lu"`` [text]
     cold : follow unlabelled and decayed ligand as well, sharing receptors with the hot
+    daughters : what becomes of the radioactive daughters that live long enough to move; default: they are not
+        followed. ``{"Bi-213": Release(...), "Fr-221": "in place", "*": "with ligand"}``, or one word for all:
+        ``"in place"`` (off the ligand, decays where it is born), ``"with ligand"`` (stays chelated), or, by name only,
+        ``"left out"`` (its branch ends there). Every one must be spoken of [text]
+    moves : half-life from which a daughter is followed; those that live shorter are in equilibrium with what feeds
+        them (the error of that: `chains`). Default 1 min, the time in which blood goes round once [h, or text]
 
     Returns
     -------
@@ -39,10 +55,15 @@ def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Mode
         With states in the amounts of hot (and cold) ligand and observables in activity. Without `cold`, hot ligand
         that decays leaves; with it, it becomes cold ligand and goes on competing.
 
+        With `daughters`, the atoms of 213Bi in ``plasma`` are ``plasma_Bi213`` (on ligand), ``plasma_Bi213_stays``
+        and ``plasma_Bi213_free`` (of the free model). Every observable of an amount is the activity of the nuclide
+        itself under its old name and that of each daughter as ``plasma_Bi213``, those in equilibrium included. An
+        observable of the free model adds to the one of the same name.
+
     Raises
     ------
     ModelError
-        The model is labelled already, or a rate cannot be divided between its two ends.
+        The model is labelled already, a rate cannot be divided between its two ends, or a daughter is not spoken of.
     NuclideError
         The nuclide is unknown.
     """
@@ -56,39 +77,32 @@ def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Mode
     ligand = [c for c in model.compartments.values() if c.kind == "ligand"]
     hot = {c.name: symbol(f"{c.name}_hot" if cold else c.name) for c in ligand}
     chill = {c.name: symbol(f"{c.name}_cold") for c in ligand} if cold else {}
-    total = {symbol(c.name): hot[c.name] + chill[c.name] for c in ligand} if cold else {}
+    chain, forms, births = _follow(model, n, daughters, moves, hot)
+    carried = {"hot": hot, "cold": chill} | {tag(x): f.ligand for x, f in forms.items() if x != n.name}
+    carried = {kind: states for kind, states in carried.items() if states}
+    shared = len(carried) > 1
+    if shared:
+        _refuse_events(model, hot)
+    total = {symbol(c.name): _whole(c, carried) for c in ligand} if shared else {}
 
     flows: list[Flow] = []
     for flow in model.flows:
-        if cold:
-            flows += _split(model, flow, hot, chill, total)
-        else:
+        if not cold:
             _refuse_unlabelled_production(model, flow)
-            flows.append(flow)
+        flows += _split(model, flow, carried, total) if shared else [flow]
     for c in ligand:
         if c.initial != 0 and not cold and not _is_activity(c):
             raise ModelError(
                 f"{model.who}: {c.name} starts with ligand that nobody gave, which is not radioactive; use "
                 "label(..., cold=True), or give it as a dose"
             )
-    decay = symbol(LAMBDA)
     routes = model.administration
-    flows += [
-        Flow(
-            source=str(hot[c.name]),
-            target=str(chill[c.name]) if cold else OUTSIDE,
-            rate=decay * hot[c.name],
-            name=f"decay in {c.name}",
-            decay=True,
-        )
-        for c in ligand
-    ]
-    return replace(
+    labelled = replace(
         model,
         name=f"{model.name}_{n.name.replace('-', '')}",
-        parameters={**model.parameters, **_constants(n)},
+        parameters={**model.parameters, **constants(n, daughter=False)},
         compartments=_compartments(model, cold),
-        flows=tuple(flows),
+        flows=(),
         observables={o.name: _observe(model, o, hot, total) for o in model.observables.values()},
         administration={
             **{r: {(str(hot[c]) if c in hot else c): e for c, e in parts.items()} for r, parts in routes.items()},
@@ -96,6 +110,50 @@ def label(model: Model, nuclide_name: str | Nuclide, cold: bool = False) -> Mode
         },
         checks=(),
         nuclide=n.name,
+    )
+    if chain is None:
+        decays = [_decay(hot[c.name], chill.get(c.name), symbol(LAMBDA), c.name) for c in ligand]
+        return replace(labelled, flows=(*flows, *decays))
+    return with_daughters(model, labelled, flows, chain, forms, births, chill)
+
+
+def _follow(
+    model: Model, n: Nuclide, daughters: Daughters | None, moves: float | str, hot: Mapping[str, sp.Symbol]
+) -> tuple[Chain | None, dict[str, Forms], list[Birth]]:
+    if daughters is None:
+        return None, {}, []
+    if model.inputs:
+        raise ModelError(
+            f"{model.who}: driven by {', '.join(model.inputs)}, and what daughters that brings is not known; label "
+            "without daughters"
+        )
+    if isinstance(moves, str):
+        moves = quantity(moves, f"{model.who}: moves").value
+    chain = plan_chain(model, n, daughters, moves)
+    return chain, *trace(model, chain, hot)
+
+
+def _refuse_events(model: Model, hot: Mapping[str, sp.Symbol]) -> None:
+    """What an event does to ligand is not said by what it does to the sum of hot, cold and daughters."""
+    for event in model.events:
+        formulas = (event.trigger, event.delay, *event.assignments.values())
+        read = {s.name for e in formulas for s in e.free_symbols}
+        if touched := sorted({*event.assignments, *read} & {*hot}):
+            raise ModelError(
+                f"{model.who}: {event} reads or sets {', '.join(touched)}, which the label divides by what the ligand "
+                "carries; label without cold and daughters, or write the event for parameters"
+            )
+
+
+def _whole(c: Compartment, carried: Mapping[str, Mapping[str, sp.Symbol]]) -> sp.Expr:
+    """All ligand of a compartment, whatever it carries; a model in activities has no molecules to count."""
+    kinds = [k for k in carried if k in ("hot", "cold") or not _is_activity(c)]
+    return sp.Add(*(carried[k][c.name] for k in kinds))
+
+
+def _decay(source: sp.Symbol, target: sp.Symbol | None, rate: sp.Expr, where: str) -> Flow:
+    return Flow(
+        source=str(source), target=str(target or OUTSIDE), rate=rate * source, name=f"decay in {where}", decay=True
     )
 
 
@@ -116,29 +174,6 @@ def _refuse_what_has_no_activity(model: Model) -> None:
 
 def _is_activity(c: Compartment) -> bool:
     return "activity" in dict(dimension(c.unit).exponents)
-
-
-def _constants(n: Nuclide) -> dict[str, Parameter]:
-    return {
-        LAMBDA: Parameter(
-            name=LAMBDA,
-            unit="1/h",
-            value=n.decay_constant,
-            meaning=f"decay constant of {n.name}",
-            source=n.source,
-            status="physical",
-            fixed=True,
-        ),
-        MOLAR_ACTIVITY: Parameter(
-            name=MOLAR_ACTIVITY,
-            unit="MBq/nmol",
-            value=n.mbq_per_nmol,
-            meaning=f"activity of one nmol of {n.name}",
-            source=n.source,
-            status="physical",
-            fixed=True,
-        ),
-    }
 
 
 def _compartments(model: Model, cold: bool) -> dict[str, Compartment]:
@@ -167,26 +202,22 @@ def _refuse_unlabelled_production(model: Model, flow: Flow) -> None:
 
 
 def _split(
-    model: Model,
-    flow: Flow,
-    hot: dict[str, sp.Symbol],
-    chill: dict[str, sp.Symbol],
-    total: dict[sp.Symbol, sp.Expr],
+    model: Model, flow: Flow, carried: Mapping[str, Mapping[str, sp.Symbol]], total: dict[sp.Symbol, sp.Expr]
 ) -> list[Flow]:
-    """The hot and the cold part of one flow."""
+    """The part of one flow that the hot, the cold and each daughter's ligand carries."""
     source, target = flow.source, flow.target
-    if source not in hot and target not in hot:  # between sites: sees all ligand
+    if source not in carried["hot"] and target not in carried["hot"]:  # between sites: sees all ligand
         return [replace(flow, rate=flow.rate.xreplace(total))]
     forward, back, made = carriers(model, flow)
     driven = {s.name for s in made.free_symbols} & {*model.inputs}
     out = []
-    for kind, names in (("hot", hot), ("cold", chill)):
+    for kind, names in carried.items():
         rate = sp.Integer(0)
         if source in names:
             rate += names[source] * forward.xreplace(total)
         if target in names:
             rate += names[target] * back.xreplace(total)
-        if made != 0 and (kind == "hot") == bool(driven):  # measured inputs are radioactive, production is not
+        if made != 0 and kind == ("hot" if driven else "cold"):  # measured inputs are radioactive, production is not
             rate += made.xreplace(total)
         if rate != 0:
             out.append(

@@ -18,17 +18,30 @@ import sympy as sp
 
 from .errors import ModelError, UnitError, did_you_mean
 from .expressions import TIME, check_name, symbol, to_text
-from .parts import KINDS, OUTSIDE, STATUSES, Compartment, Flow, Input, Observable, Parameter
+from .parts import KINDS, OUTSIDE, STATUSES, TIMING, Compartment, Event, Flow, Input, Observable, Parameter
 from .units import dimension, factor, quantity
 
-__all__ = ["KINDS", "OUTSIDE", "STATUSES", "Compartment", "Flow", "Input", "Model", "Observable", "Parameter"]
+__all__ = [
+    "KINDS",
+    "OUTSIDE",
+    "STATUSES",
+    "TIMING",
+    "Compartment",
+    "Event",
+    "Flow",
+    "Input",
+    "Model",
+    "Observable",
+    "Parameter",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A symbolic compartment model; change it with `replace`, `rename`, `join` or `label`.
 
-    `administration` maps the name of a route to the fraction that each compartment receives.
+    `administration` maps the name of a route to the fraction that each compartment receives, `timing` to the lag
+    before a dose enters and the time it takes, where the route has them.
     `scope` is "region" when the model describes one region and is repeated for each measured one.
     """
 
@@ -41,6 +54,8 @@ class Model:
     observables: Mapping[str, Observable] = field(default_factory=dict)
     inputs: Mapping[str, Input] = field(default_factory=dict)
     administration: Mapping[str, Mapping[str, sp.Expr]] = field(default_factory=dict)
+    timing: Mapping[str, Mapping[str, sp.Expr]] = field(default_factory=dict)  # of a route: TIMING -> parameters
+    events: tuple[Event, ...] = ()  # what happens when a condition becomes true
     derived: Mapping[str, Parameter] = field(default_factory=dict)  # results such as VT, computed after a fit
     references: tuple[str, ...] = ()
     checks: tuple[Mapping[str, Any], ...] = ()
@@ -92,7 +107,7 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the equations and units; values and prose do not change it."""
-        structure = {
+        structure: dict[str, Any] = {
             "parameters": [
                 [n, p.unit, None if p.formula is None else to_text(p.formula)] for n, p in self.parameters.items()
             ],
@@ -102,6 +117,23 @@ class Model:
             "inputs": [[n, i.unit, i.delay] for n, i in self.inputs.items()],
             "administration": {r: {c: to_text(e) for c, e in m.items()} for r, m in self.administration.items()},
         }
+        if self.events:
+            structure["events"] = [
+                {
+                    "when": to_text(e.trigger),
+                    "set": {n: to_text(x) for n, x in e.assignments.items()},
+                    "how": [
+                        to_text(e.delay),
+                        to_text(e.priority) if e.priority is not None else "",
+                        e.persistent,
+                        e.initial_value,
+                    ],
+                    "early": e.use_trigger_values,
+                }
+                for e in self.events
+            ]
+        if self.timing:
+            structure["timing"] = {r: {k: to_text(e) for k, e in t.items()} for r, t in self.timing.items()}
         return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
 
     def rate_of_change(self, compartment: str) -> sp.Expr:
@@ -207,6 +239,17 @@ class Model:
             administration={
                 r: {new(c): formula(e) for c, e in parts.items()} for r, parts in self.administration.items()
             },
+            timing={r: {k: formula(e) for k, e in t.items()} for r, t in self.timing.items()},
+            events=tuple(
+                replace(
+                    e,
+                    trigger=formula(e.trigger),
+                    delay=formula(e.delay),
+                    priority=formula(e.priority),
+                    assignments={new(n): formula(x) for n, x in e.assignments.items()},
+                )
+                for e in self.events
+            ),
             checks=(),  # reference numbers belong to the names they were written with
         )
 
@@ -218,6 +261,10 @@ class Model:
             "  compartments: " + (", ".join(f"{n} [{c.unit}]" for n, c in self.compartments.items()) or "none")
         )
         lines += [f"  {f}: {to_text(f.rate)}" for f in self.flows]
+        lines += [
+            f"  {e}: when {to_text(e.trigger)}: " + ", ".join(f"{n} = {to_text(x)}" for n, x in e.assignments.items())
+            for e in self.events
+        ]
         lines += [f"  observe {n} [{o.unit}] = {to_text(o.expression)}" for n, o in self.observables.items()]
         for n, p in self.parameters.items():
             what = to_text(p.formula) if p.formula is not None else "?" if p.value is None else f"{p.value:g}"
@@ -274,6 +321,18 @@ def validate(model: Model) -> None:
             if target not in model.compartments:
                 hint = did_you_mean(target, model.compartments)
                 raise ModelError(f"{who}: administration {route}: {target!r} is not a compartment{hint}")
+    for route, times in model.timing.items():
+        if route not in model.administration or not set(times) <= set(TIMING):
+            raise ModelError(f"{who}: timing of {route!r}: {', '.join(times)}; allowed: {', '.join(TIMING)} of a route")
+    for event in model.events:
+        for target in event.assignments:
+            parameter = model.parameters.get(target)
+            if target not in model.compartments and (parameter is None or parameter.formula is not None):
+                hint = did_you_mean(target, (*model.compartments, *model.primary))
+                raise ModelError(
+                    f"{who}: {event}: {target!r} cannot be set; allowed: a compartment, or a parameter with a value"
+                    f"{hint}"
+                )
     if model.scope not in ("body", "region"):
         raise ModelError(f"{who}: scope {model.scope!r} is not known; allowed: body, region")
     _formula_order(model)
@@ -285,7 +344,7 @@ def _validate_symbols(model: Model) -> None:
     anywhere = {symbol(n) for n in (*model.symbols, TIME)}
     parameters = {symbol(n) for n in model.parameters}
     for what, e in iterate_expressions(model):
-        moving = what.startswith(("flow", "carrier", "observable"))
+        moving = what.startswith(("flow", "carrier", "observable", "event"))
         for s in sorted(e.free_symbols - (anywhere if moving else parameters), key=str):
             if s in anywhere:
                 raise ModelError(f"{model.who}: {what}: may use parameters only, found {s.name!r}")
@@ -352,6 +411,16 @@ def iterate_expressions(model: Model) -> Iterator[tuple[str, sp.Expr]]:
     for p in (*model.parameters.values(), *model.derived.values()):
         if p.formula is not None:
             yield f"parameter {p.name}", p.formula
+    for event in model.events:
+        yield f"{event}: trigger", event.trigger
+        yield f"{event}: delay", event.delay
+        if event.priority is not None:
+            yield f"{event}: priority", event.priority
+        for target, e in event.assignments.items():
+            yield f"{event}: {target}", e
     for route, parts in model.administration.items():
         for c_name, e in parts.items():
             yield f"administration {route} into {c_name}", e
+    for route, times in model.timing.items():
+        for key, e in times.items():
+            yield f"administration {route}: {key}", e

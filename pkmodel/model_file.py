@@ -17,18 +17,19 @@ import sympy as sp
 
 from .dimensions import infer_observable_units
 from .errors import ModelError, UnitError, did_you_mean
-from .expressions import check_name, parse, to_text
-from .model import OUTSIDE, Compartment, Flow, Input, Model, Observable, Parameter
+from .expressions import check_name, parse, parse_condition, to_text
+from .model import OUTSIDE, TIMING, Compartment, Event, Flow, Input, Model, Observable, Parameter
 from .units import split
 
 _TOP = (
-    "name title scope parameters compartments flows observables inputs administration derived references check"
+    "name title scope parameters compartments flows observables inputs administration events derived references check"
 ).split()
 _PARAMETER = "value unit formula lower upper cv meaning source status fixed".split()
 _COMPARTMENT = "unit region initial kind receptor meaning".split()
 _FLOW = "from to rate name carrier".split()
 _OBSERVABLE = "formula unit meaning".split()
 _INPUT = "unit delay meaning".split()
+_EVENT = "when set name delay priority persistent initial_value use_trigger_values".split()
 _CHECK = "regimen time expect rtol atol source nuclide cold amount into inputs input_time parameters quantity".split()
 
 
@@ -87,9 +88,22 @@ def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
             route: {
                 c: parse(e, parameters_raw, f"{who}: administration {route} into {c}")
                 for c, e in _parts(p, who).items()
+                if not _times(c, compartments_raw)
             }
             for route, p in _table(raw, "administration", who).items()
         },
+        timing={
+            route: times
+            for route, p in _table(raw, "administration", who).items()
+            if (
+                times := {
+                    key: parse(e, parameters_raw, f"{who}: administration {route}: {key}")
+                    for key, e in _parts(p, who).items()
+                    if _times(key, compartments_raw)
+                }
+            )
+        },
+        events=tuple(_event(e, known, who) for e in _list(raw, "events", who)),
         derived={
             n: _parameter(n, v, list(parameters_raw), f"{who}: derived {n}")
             for n, v in _table(raw, "derived", who).items()
@@ -123,6 +137,11 @@ def _parts(value: Any, who: str) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     raise ModelError(f"{who}: an administration is a compartment or a table of fractions, found {value!r}")
+
+
+def _times(key: str, compartments: Iterable[str]) -> bool:
+    """Whether a key of an administration says when, not where; a compartment of that name comes first."""
+    return key in TIMING and key not in compartments
 
 
 def _number(value: Any, who: str) -> float:
@@ -238,6 +257,22 @@ def _input(name: str, raw: Any, who: str) -> Input:
     return Input(name=name, unit=str(raw["unit"]), delay=str(raw.get("delay", "")), meaning=str(raw.get("meaning", "")))
 
 
+def _event(raw: Any, known: list[str], who: str) -> Event:
+    if not isinstance(raw, Mapping) or "when" not in raw or "set" not in raw:
+        raise ModelError(f"{who}: an event is a table with 'when' (a condition) and 'set', found {raw!r}")
+    where = f"{who}: event {raw.get('name') or raw['when']}"
+    _known_keys(raw, _EVENT, where)
+    flags = {k: _flag(raw[k], f"{where}: {k}") for k in _EVENT[-3:] if k in raw}
+    return Event(
+        name=str(raw.get("name", "")),
+        trigger=parse_condition(raw["when"], known, where),
+        assignments={n: parse(e, known, f"{where}: {n}") for n, e in _table(raw, "set", where).items()},
+        delay=parse(raw.get("delay", 0), known, f"{where}: delay"),
+        priority=parse(raw["priority"], known, f"{where}: priority") if "priority" in raw else None,
+        **flags,
+    )
+
+
 def _check(raw: Any, who: str) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
         raise ModelError(f"{who}: [[check]] must be a table, found {raw!r}")
@@ -290,7 +325,8 @@ def model_to_toml(model: Model) -> str:
     lines += _section(
         "inputs", {n: {"unit": i.unit, "delay": i.delay, "meaning": i.meaning} for n, i in model.inputs.items()}
     )
-    lines += _section("administration", dict(model.administration))
+    routes = {r: {**parts, **model.timing.get(r, {})} for r, parts in model.administration.items()}
+    lines += _section("administration", routes)
     for f in model.flows:
         lines += ["", "[[flows]]"]
         pairs = {"from": f.source, "to": f.target, "rate": f.rate, "name": f.name, "carrier": f.carrier}
@@ -299,6 +335,12 @@ def model_to_toml(model: Model) -> str:
         "observables",
         {n: {"formula": o.expression, "unit": o.unit, "meaning": o.meaning} for n, o in model.observables.items()},
     )
+    for e in model.events:
+        lines += ["", "[[events]]"]
+        about = {"name": e.name, "when": to_text(e.trigger), "set": e.assignments, "priority": e.priority}
+        about |= {"delay": None if e.delay == 0 else e.delay}
+        about |= {k: None if getattr(e, k) else False for k in _EVENT[-3:]}
+        lines += [f"{k} = {_value(v)}" for k, v in about.items() if v is not None and v != ""]
     lines += _section("derived", {n: parameter(p) for n, p in model.derived.items()})
     for check in model.checks:
         lines += ["", "[[check]]", *(f"{k} = {_value(v)}" for k, v in check.items())]

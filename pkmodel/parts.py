@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import sympy as sp
+from sympy.logic.boolalg import Boolean
 
 from .units import factor
 
 STATUSES = ("published", "derived", "predicted", "assumed", "unverified", "fitted", "physical")
+TIMING = ("lag", "duration")  # what a route may say of when its doses enter, besides where
 KINDS = ("ligand", "site")  # a site binds ligand and is not labelled: receptors as states
 OUTSIDE = ""  # where a flow without "to" goes, and one without "from" comes from
 
@@ -73,12 +76,16 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observable:
-    """What can be measured: a formula of compartments, inputs and parameters."""
+    """What can be measured: a formula of compartments, inputs and parameters.
+
+    `nuclide` is set by `label` where it is the activity of a daughter and not of the model's own nuclide.
+    """
 
     name: str
     expression: sp.Expr
     unit: str
     meaning: str = ""
+    nuclide: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +96,27 @@ class Input:
     unit: str
     delay: str = ""
     meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happens when a condition becomes true: after `delay`, numbers are set.
+
+    The words are those of SBML Level 3. `initial_value` is what the trigger counts as before time zero (true: an event
+    whose trigger holds from the start does not happen then). An event that is not `persistent` is called off when its
+    trigger becomes false before the delay is over. `use_trigger_values` says whether the new values are computed when
+    the trigger becomes true or when they are set. Of events at one time, the highest `priority` goes first.
+    """
+
+    trigger: Boolean
+    assignments: Mapping[str, sp.Expr]  # compartment or parameter -> its new value, canonical
+    name: str = ""
+    delay: sp.Expr = sp.Integer(0)  # [h]
+    priority: sp.Expr | None = None
+    persistent: bool = True
+    initial_value: bool = True
+    use_trigger_values: bool = True
+    line: int = field(default=0, compare=False)  # of the file it came from
+
+    def __str__(self) -> str:
+        return f"event {self.name}" if self.name else f"event when {self.trigger}"

@@ -1,5 +1,10 @@
 """What is given, when, where and how: each administration carries activity (dose depends on it) and amount
-(saturation depends on it)."""
+(saturation depends on it).
+
+A lag, a duration, a rate or a fraction absorbed may be a number or the name of a parameter of the model. Repeated
+doses, steady states and resets mean what they mean in NONMEM's event records (ICON, NONMEM Users Guide VI, ch. V);
+`events` says how they are carried out and where other programs differ.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +16,90 @@ from .errors import SimulationError
 from .nuclides import nuclide as find_nuclide
 from .units import dimension, quantity
 
+STEADY = ("", "replace", "add")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=False)
 class Administration:
-    """One dose; `duration` 0 is a bolus."""
+    """One dose; `duration` 0 is a bolus. A text in place of a number names a parameter of the model.
 
-    time: float  # [h]
+    With `steady` the dose is the last of a series, one every `every` hours since ever: the state that this series
+    leaves behind replaces what is there, or is added to it. A dose of zero with a rate is a constant infusion, on
+    since ever and off at `time`. `reset` empties the body first, and cancels what is still to come of earlier orders.
+    """
+
+    time: float  # of the order [h]
     activity: float | None = None  # [MBq]
     amount: float | None = None  # all ligand, hot and cold [nmol]
-    duration: float = 0.0  # [h]
+    duration: float | str = 0.0  # [h]
     into: str = ""  # route of the model; default its first
+    rate: float | str = 0.0  # instead of a duration [MBq/h where an activity is given, else nmol/h]
+    lag: float | str = 0.0  # from the order until the dose begins to enter [h]
+    fraction: float | str = 1.0  # of the dose that enters at all
+    steady: str = ""  # one of STEADY
+    every: float = 0.0  # interval of the series in steady state [h]
+    reset: bool = False
+    ordered: float | None = None  # when a repeated dose was ordered, where that is not its own time [h]
+
+    @property
+    def given(self) -> float:
+        """The dose, in MBq where an activity is given, else in nmol."""
+        return self.activity if self.activity is not None else (self.amount or 0.0)
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is a constant infusion that has run since ever."""
+        return bool(self.steady) and not self.every
+
+    @property
+    def order(self) -> float:
+        """When it was ordered: a reset cancels what was ordered before [h]."""
+        return self.time if self.ordered is None else self.ordered
+
+    @property
+    def end(self) -> float:
+        """When all of it is in, as far as the numbers say; what a parameter says counts as zero [h]."""
+        lag, duration, rate = (0.0 if isinstance(x, str) else x for x in (self.lag, self.duration, self.rate))
+        fraction = 1.0 if isinstance(self.fraction, str) else self.fraction
+        return self.time + lag + (fraction * self.given / rate if rate else duration)
 
     def __str__(self) -> str:
+        unit = "MBq" if self.activity is not None else "nmol"
         what = [f"{self.activity:g} MBq"] if self.activity is not None else []
         what += [f"{self.amount:g} nmol"] if self.amount is not None else []
-        how = f" over {self.duration:g} h" if self.duration else ""
-        return f"{' / '.join(what) or 'nothing'}{how} at {self.time:g} h"
+        dose = " / ".join(what) or "nothing"
+        if self.constant:
+            dose = f"{_said(self.rate, f'{unit}/h')} at steady state"
+        elif self.reset and not what:
+            return f"reset at {self.time:g} h"
+        how = f" over {_said(self.duration, 'h')}" if self.duration else ""
+        how += f" rate {_said(self.rate, f'{unit}/h')}" if self.rate and not self.constant else ""
+        if self.every:
+            how += f" every {self.every:g} h at {'added ' if self.steady == 'add' else ''}steady state"
+        how += f" fraction {_said(self.fraction, '')}" if self.fraction != 1.0 else ""
+        how += f" lag {_said(self.lag, 'h')}" if self.lag else ""
+        return f"{'reset and ' if self.reset else ''}{dose}{how} at {self.time:g} h"
+
+
+def _said(value: float | str, unit: str) -> str:
+    return value if isinstance(value, str) else f"{value:g} {unit}".rstrip()
 
 
 _TEXT = re.compile(
-    r"^(?P<dose>[^x]+?)"
+    r"^(?P<reset>reset\s+and\s+)?"
+    r"(?P<dose>[^x]+?)"
     r"(?:\s+over\s+(?P<over>.+?))?"
-    r"(?:\s+(?P<once>once)|\s+every\s+(?P<every>.+?)\s+x\s*(?P<times>\d+))?"
+    r"(?:\s+rate\s+(?P<rate>.+?))?"
+    r"(?:\s+(?P<once>once)|\s+every\s+(?P<every>.+?)(?:\s+x\s*(?P<times>\d+))?)?"
+    r"(?:\s+at\s+(?P<steady>steady state|added steady state))?"
+    r"(?:\s+fraction\s+(?P<fraction>\S+))?"
+    r"(?:\s+lag\s+(?P<lag>.+?))?"
     r"(?:\s+(?:from|at)\s+(?P<start>.+?))?"
     r"(?:\s+into\s+(?P<into>\w+))?$"
 )
+_RESET = re.compile(r"^reset(?:\s+at\s+(?P<start>.+?))?$")
+_NAME = re.compile(r"[A-Za-z]\w*")
+_BOTH = re.compile(r"\s/\s(?=[\d.])")  # '7400 MBq / 10 nmol'
 
 
 class Regimen:
@@ -44,7 +108,9 @@ class Regimen:
     Parameters
     ----------
     text : ``"7.4 GBq once"``, ``"7.4 GBq every 8 wk x 4"``, ``"10 nmol over 30 min every 12 h x 5"``, optionally
-        ``... at 2 h`` or ``... into depot`` [text]
+        ``... at 2 h`` or ``... into depot``; ``... over D1``, ``... rate 5 nmol/h``, ``... fraction 0.8`` and
+        ``... lag tlag``, each with a number or a parameter's name; ``"10 nmol every 12 h at steady state"``;
+        ``"5 nmol/h at steady state"``; ``"reset at 50 h"``; several joined by ``;`` [text]
     nuclide : checked against the model's label [text]
     amount : ligand in each administration, hot and cold together, e.g. ``"10 nmol"`` [text]
     into : route of the model; default its first [text]
@@ -60,33 +126,13 @@ class Regimen:
     __slots__ = ("administrations", "nuclide", "text")
 
     def __init__(self, text: str, *, nuclide: str = "", amount: str | None = None, into: str = "") -> None:
-        match = _TEXT.match(text.strip()) if isinstance(text, str) else None
-        if match is None:
-            raise SimulationError(
-                f"regimen {text!r} does not read as a schedule; write '7.4 GBq once', '7.4 GBq every 8 wk x 4' or "
-                "'10 nmol over 30 min every 12 h x 5'"
-            )
-        activity, ligand = _dose(match["dose"], text)
-        if amount is not None:
-            if ligand is not None:
-                raise SimulationError(f"regimen {text!r} gives an amount twice")
-            _, ligand = _dose(amount, text)
-            if ligand is None:
-                raise SimulationError(f"regimen {text!r}: amount {amount!r} is not an amount of substance")
-        duration = _hours(match["over"], text) if match["over"] else 0.0
-        count = int(match["times"]) if match["times"] else 1
-        every = _hours(match["every"], text) if match["every"] else 0.0
-        start = _hours(match["start"], text) if match["start"] else 0.0
-        if count < 1 or (count > 1 and every <= 0):
-            raise SimulationError(f"regimen {text!r}: the number of doses and the interval must be positive")
-        if match["into"] and into not in ("", match["into"]):
-            raise SimulationError(f"regimen {text!r} goes into {match['into']!r}, but into={into!r} is asked for")
-        into = into or match["into"] or ""
+        if not isinstance(text, str):
+            raise _unreadable(text)
+        read = [a for part in text.split(";") for a in _read(part.strip(), amount, into)]
         self.text = text
         self.nuclide = find_nuclide(nuclide).name if nuclide else ""
-        self.administrations: tuple[Administration, ...] = tuple(
-            Administration(start + k * every, activity, ligand, duration, into) for k in range(count)
-        )
+        self.administrations: tuple[Administration, ...] = tuple(sorted(read, key=lambda a: a.time))
+        _check(self.administrations)
 
     @classmethod
     def of(cls, *administrations: Administration, nuclide: str = "") -> Regimen:
@@ -95,9 +141,7 @@ class Regimen:
         made.administrations = tuple(sorted(administrations, key=lambda a: a.time))
         made.nuclide = find_nuclide(nuclide).name if nuclide else ""
         made.text = "; ".join(map(str, made.administrations))
-        for a in made.administrations:
-            if not all(0 <= x < math.inf for x in (a.time, a.duration, a.activity or 0.0, a.amount or 0.0)):
-                raise SimulationError(f"{a}: times, durations and doses must be finite and not negative")
+        _check(made.administrations)
         return made
 
     @classmethod
@@ -113,12 +157,21 @@ class Regimen:
     def shifted(self, text: str) -> Regimen:
         """The same schedule later, e.g. ``regimen.shifted("2 h")``."""
         late = _hours(text, self.text)
-        return Regimen.of(*(replace(a, time=a.time + late) for a in self.administrations), nuclide=self.nuclide)
+        moved = (
+            replace(a, time=a.time + late, ordered=None if a.ordered is None else a.ordered + late)
+            for a in self.administrations
+        )
+        return Regimen.of(*moved, nuclide=self.nuclide)
 
     @property
     def activity(self) -> float:
         """Activity given in all [MBq]."""
         return sum(a.activity or 0.0 for a in self.administrations)
+
+    @property
+    def end(self) -> float:
+        """When the last dose is in, as far as the numbers say [h]."""
+        return max((a.end for a in self.administrations), default=0.0)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Regimen):
@@ -135,15 +188,89 @@ class Regimen:
         return f"Regimen({self.text!r})"
 
 
-def _dose(text: str, whole: str) -> tuple[float | None, float | None]:
-    """Activity [MBq] or amount [nmol] of a text."""
+def _unreadable(text: object) -> SimulationError:
+    return SimulationError(
+        f"regimen {text!r} does not read as a schedule; write '7.4 GBq once', '7.4 GBq every 8 wk x 4', "
+        "'10 nmol over 30 min every 12 h x 5', '10 nmol every 12 h at steady state' or 'reset at 50 h'"
+    )
+
+
+def _read(text: str, amount: str | None, into: str) -> list[Administration]:
+    """The administrations of one schedule."""
+    if alone := _RESET.match(text):
+        return [Administration(_hours(alone["start"], text) if alone["start"] else 0.0, reset=True)]
+    match = _TEXT.match(text)
+    if match is None:
+        raise _unreadable(text)
+    activity, ligand, rate = _dose(match["dose"], text)
+    if amount is not None:
+        if ligand is not None:
+            raise SimulationError(f"regimen {text!r} gives an amount twice")
+        _, ligand, _ = _dose(amount, text)
+        if ligand is None:
+            raise SimulationError(f"regimen {text!r}: amount {amount!r} is not an amount of substance")
+    count = int(match["times"]) if match["times"] else 1
+    every = _hours(match["every"], text) if match["every"] else 0.0
+    steady = {None: "", "steady state": "replace", "added steady state": "add"}[match["steady"]]
+    if count < 1 or ((count > 1 or match["every"]) and every <= 0):
+        raise SimulationError(f"regimen {text!r}: the number of doses and the interval must be positive")
+    if every and not (match["times"] or steady):
+        raise SimulationError(f"regimen {text!r}: say how often, 'every 8 wk x 4', or 'every 12 h at steady state'")
+    if rate and (not steady or every):
+        raise SimulationError(f"regimen {text!r}: {match['dose']} is a rate; write '{match['dose']} at steady state'")
+    if match["into"] and into not in ("", match["into"]):
+        raise SimulationError(f"regimen {text!r} goes into {match['into']!r}, but into={into!r} is asked for")
+    start = _hours(match["start"], text) if match["start"] else 0.0
+    first = Administration(
+        time=start,
+        activity=activity,
+        amount=ligand,
+        duration=_hours_or_name(match["over"], text),
+        into=into or match["into"] or "",
+        rate=rate or _rate_or_name(match["rate"], activity is not None, text),
+        lag=_hours_or_name(match["lag"], text),
+        fraction=_fraction_or_name(match["fraction"], text),
+        steady=steady,
+        every=every if steady else 0.0,
+        reset=match["reset"] is not None,
+    )
+    later = replace(first, steady="", every=0.0, reset=False, ordered=start)
+    return [first, *(replace(later, time=start + k * every) for k in range(1, count))]
+
+
+def _check(administrations: tuple[Administration, ...]) -> None:
+    """Refuse numbers and combinations that mean nothing."""
+    for a in administrations:
+        numbers = (a.time, a.duration, a.activity or 0.0, a.amount or 0.0, a.rate, a.lag, a.fraction, a.every, a.order)
+        if not all(isinstance(x, str) or 0 <= x < math.inf for x in numbers):
+            raise SimulationError(f"{a}: times, durations and doses must be finite and not negative")
+        if a.steady not in STEADY:
+            raise SimulationError(f"{a}: steady {a.steady!r} is not known; allowed: {', '.join(map(repr, STEADY))}")
+        if a.duration and a.rate:
+            raise SimulationError(f"{a}: a duration and a rate; give one, the other follows from the dose")
+        if a.steady and not a.every and (a.given or not a.rate):
+            raise SimulationError(f"{a}: a steady state needs the interval of its doses, or a dose of zero and a rate")
+        if a.every and not a.steady:
+            raise SimulationError(f"{a}: an interval without a steady state; write out repeated doses one by one")
+        if a.order > a.time:
+            raise SimulationError(f"{a}: given before it was ordered, at {a.order:g} h")
+
+
+def _dose(text: str, whole: str) -> tuple[float | None, float | None, float]:
+    """Activity [MBq], amount [nmol] and, of a constant infusion, the rate of either, of a text."""
+    if len(both := _BOTH.split(text)) == 2:
+        (activity, _, _), (_, ligand, _) = (_dose(part, whole) for part in both)
+        if activity is None or ligand is None:
+            raise SimulationError(f"regimen {whole!r}: {text!r} is not 'activity / amount'")
+        return activity, ligand, 0.0
     read = quantity(text, f"regimen {whole!r}")
     if read.value < 0:
         raise SimulationError(f"regimen {whole!r}: a dose must not be negative")
-    if read.dimension == dimension("MBq"):
-        return read.value, None
-    if read.dimension == dimension("nmol"):
-        return None, read.value
+    kinds = {"MBq": (read.value, None, 0.0), "nmol": (None, read.value, 0.0)}
+    kinds |= {"MBq/h": (0.0, None, read.value), "nmol/h": (None, 0.0, read.value)}
+    for unit, found in kinds.items():
+        if read.dimension == dimension(unit):
+            return found
     raise SimulationError(f"regimen {whole!r}: {text!r} is neither an activity (MBq) nor an amount (nmol)")
 
 
@@ -154,3 +281,34 @@ def _hours(text: str, whole: str) -> float:
     if read.value < 0:
         raise SimulationError(f"regimen {whole!r}: {text!r} is negative")
     return read.value
+
+
+def _hours_or_name(text: str | None, whole: str) -> float | str:
+    if text is None:
+        return 0.0
+    return text if _NAME.fullmatch(text) else _hours(text, whole)
+
+
+def _rate_or_name(text: str | None, of_activity: bool, whole: str) -> float | str:
+    if text is None:
+        return 0.0
+    if _NAME.fullmatch(text):
+        return text
+    read, unit = quantity(text, f"regimen {whole!r}"), "MBq/h" if of_activity else "nmol/h"
+    if read.dimension != dimension(unit) or read.value <= 0:
+        raise SimulationError(f"regimen {whole!r}: {text!r} is not a positive rate in {unit}")
+    return read.value
+
+
+def _fraction_or_name(text: str | None, whole: str) -> float | str:
+    if text is None:
+        return 1.0
+    if _NAME.fullmatch(text):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        raise SimulationError(f"regimen {whole!r}: fraction {text!r} is neither a number nor a name") from None
+    if value < 0:
+        raise SimulationError(f"regimen {whole!r}: fraction {text!r} is negative")
+    return value

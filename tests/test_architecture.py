@@ -18,7 +18,7 @@ MAX_LINES = 500
 FLOORS: dict[int, str] = {
     0: "errors units expressions nuclides solve transport",
     1: "parts model model_file dimensions composition",
-    2: "labelling checks identifiability library sbml compiler",
+    2: "labelling chains daughters checks identifiability library sbml compiler",
     3: "regimen dosing inputs simulation reference observation data formats",
     4: "inference",
     5: "dosimetry",

@@ -1,8 +1,9 @@
-"""Where generated modules are kept: one file per model, named by the digest of its equations.
+"""Where generated code is kept: one file per model, named by the digest of its equations.
 
-A second process finds the file, and numba finds the machine code it stored beside it. A folder that cannot be written
-(or a damaged file) costs time, never a result: each file begins with the checksum of what follows, and where the folder
-fails the module is built in a temporary one.
+A module is Python text, beside which numba stores its machine code; `cached_bytes` keeps what LLVM made as it is. A
+second process finds the file. A folder that cannot be written (or a damaged file) costs time, never a result: each file
+begins with the checksum of what follows; where the folder fails, a module is built in a temporary one and bytes are
+built anew.
 """
 
 from __future__ import annotations
@@ -56,15 +57,32 @@ def cached_module(digest: str, source: Callable[[], str]) -> ModuleType:
         try:
             if text is None:
                 text = source()
-                _write(path, text)
+                _write(path, text.encode())
             return _import(name, path)
         except Exception:
             # Nothing of the cache may decide whether a model can be used: not its permissions, and not the machine
             # code numba keeps there. An error of the model's own comes again below, and leaves.
             text = text or source()
         path = _temporary_folder() / path.name
-        _write(path, text)
+        _write(path, text.encode())
         return _import(name, path)
+
+
+def cached_bytes(name: str, make: Callable[[], bytes]) -> bytes:
+    """Contents of a cached file, made and written first where it is absent or damaged.
+
+    Parameters
+    ----------
+    name : file name, in which all that the contents depend on is digested
+    make : builds the contents; called only where no good file is found
+    """
+    path = cache_folder() / name
+    found = _read_bytes(path)
+    if found is None:
+        found = make()
+        with contextlib.suppress(OSError):  # a folder that cannot be written costs the next process its time
+            _write(path, found)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -75,25 +93,31 @@ def _temporary_folder() -> Path:
 
 
 def _read(path: Path) -> str | None:
-    """Text of a cached module; None where it is absent, unreadable, cut off or changed."""
+    """Text of a cached module; None where there is none that is good."""
+    found = _read_bytes(path)
+    return None if found is None else found.decode()
+
+
+def _read_bytes(path: Path) -> bytes | None:
+    """Contents under the seal; None where the file is absent, unreadable, cut off or changed."""
     try:
-        seal, _, text = path.read_bytes().partition(b"\n")
+        seal, _, contents = path.read_bytes().partition(b"\n")
     except OSError:
         return None
-    return text.decode() if seal == _seal(text) else None
+    return contents if seal == _seal(contents) else None
 
 
-def _seal(text: bytes) -> bytes:
-    return f"# sha256 {hashlib.sha256(text).hexdigest()}".encode()
+def _seal(contents: bytes) -> bytes:
+    return f"# sha256 {hashlib.sha256(contents).hexdigest()}".encode()
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, contents: bytes) -> None:
     """Write whole or not at all, so that two processes never read half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(_seal(text.encode()) + b"\n" + text.encode())
+            stream.write(_seal(contents) + b"\n" + contents)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -54,6 +54,18 @@ class Compiled:
         self.module.initial_dp(p, out)
         return out
 
+    def initial_of(self, p: Array) -> Array:
+        """Initial states, (n, N), at parameters (k, N)."""
+        out = np.zeros((len(self.states), p.shape[1]))
+        self.module.initial(p, out)
+        return out
+
+    def entries_of(self, p: Array) -> Array:
+        """Fractions of a dose that each state receives, (routes, n, N), at parameters (k, N)."""
+        out = np.zeros((len(self.routes), len(self.states), p.shape[1]))
+        self.module.entries(p, out)
+        return out
+
     def entries(self, p: Array) -> Array:
         """Fraction of a dose that each state receives, (routes, n)."""
         out = np.zeros((len(self.routes), len(self.states)))

@@ -46,6 +46,8 @@ def derivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr:
         return sp.Piecewise((inside, sp.Ge(e.args[0], 0)), (-inside, True))
     if isinstance(e, sp.Piecewise):
         return sp.Piecewise(*((derivative(value, s), condition) for value, condition in e.args))
+    if isinstance(e, sp.floor | sp.ceiling):
+        return sp.Integer(0)
     return _of_function(e, s)
 
 
@@ -58,7 +60,7 @@ def _of_power(base: sp.Expr, power: sp.Expr, s: sp.Symbol) -> sp.Expr:
 
 
 def _of_function(e: sp.Expr, s: sp.Symbol) -> sp.Expr:
-    """exp, log, tanh: the chain rule."""
+    """exp, log, tanh, sin and their like: the chain rule."""
     inside = sp.Dummy("x", real=True)
     outer = sp.diff(e.func(inside), inside).xreplace({inside: e.args[0]})
     return outer * derivative(e.args[0], s)

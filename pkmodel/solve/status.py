@@ -15,6 +15,8 @@ class Status(IntEnum):
     NEWTON_FAILED = 4
     SINGULAR = 5
     GROWING = 6
+    BAD_INPUT = 7
+    PIVOT_GROWTH = 8
 
 
 MESSAGES: dict[Status, str] = {
@@ -42,6 +44,13 @@ MESSAGES: dict[Status, str] = {
     Status.GROWING: (
         "the system does not die out, so its integral to infinity does not exist; "
         "look for a rate constant with the wrong sign"
+    ),
+    Status.BAD_INPUT: (
+        "a parameter of this patient is not a finite number, so nothing was computed; see which one in the message"
+    ),
+    Status.PIVOT_GROWTH: (
+        "the linear equations of a step lose all their digits when solved in the fixed order; "
+        "solve this patient with pivoting"
     ),
 }
 

@@ -1,0 +1,178 @@
+"""The derivative of a Rosenbrock step, forwards and backwards, as LLVM assembly around the kernels of a model.
+
+`second_order` has the formulae. Forwards, a vector holds one state's derivative along as many directions as it has
+lanes; what depends on the patient only (factors, matrix entries) is one number for all of them. Stage i solves
+
+    W x_i = g Z_i + (1/h) sum_{j<i} c_ij v_j + [J(Y_i) - J(y)] Z_i + G_i s + F_i pdot,     v_i = x_i - Z_i,
+
+and because the method is stiffly accurate the last arguments need no sum: Z_7 = x_6, Z_8 = x_7, s_new = x_8. Before each
+stage one loop over the states turns the last x into v and writes both sums.
+
+Backwards, a vector holds one patient a lane. With l the cotangent of the new state, stages run from the last to the
+first, each with a solve by the transposed matrix:
+
+    b_i = m_i l + sum_r h_ri d_r + sum_{j>i} (a_ji z_j + (c_ji/h) v_j),      W' v_i = b_i,
+    z_i = J(Y_i)' v_i = g v_i - b_i + [J(Y_i) - J(y)]' v_i,      l += z_i + G_i' v_i,      pbar += F_i' v_i,
+
+d_r being what outputs inside the step contribute through the dense output's vectors D_r.
+"""
+
+from __future__ import annotations
+
+from .assembly import Module, Writer
+from .llvm_step import Tableau, _sum
+
+
+def emit_tangent_step(module: Module, states: int, tableau: Tableau, lanes: int, *, stride: int) -> None:
+    """Write ``tangent(s, ctl, w, M, weights, places, K, u)``; the module holds ``push`` and ``solve`` (spread factors).
+
+    Parameters
+    ----------
+    module : Module
+    states : int, n [1]
+    tableau : Tableau
+    lanes : int, directions side by side [1]
+    stride : int, stages side by side in M: entry e of stage i is ``M[e*stride + i]`` where it is more than one, else
+        ``M[e + i*entries]`` with the number of entries in ``places[1]`` [1]
+
+    Notes
+    -----
+    ``ctl`` starts with 1/h and 1/(gamma h), `places` with a count; that many (row, entry, parameter) follow, whose
+    products ``M[entry] * weights[parameter]`` make up F pdot. All of `places` are whole numbers of 64 bits.
+    """
+    w = Writer(module, "tangent", lanes, ["s", "ctl", "w", "M", "weights", "places", "K", "u"])
+    stages = [w.address("%K", j * states) for j in range(tableau.stages)]
+    per_h, g = w.spread("%ctl", 0), w.spread("%ctl", 1)
+    count = w.write("load i64, ptr %places, align 8")
+    entries = w.write(f"load i64, ptr {w.address('%places', 1, 1)}, align 8")
+    argument = "%s"
+    for i, k in enumerate(stages):
+        with w.loop(states) as loop:
+            at = loop.turn
+            earlier = [w.load(stages[j], at) for j in range(i)]
+            if i:
+                earlier[-1], solved = w.sub(earlier[-1], w.load(argument, at)), earlier[-1]
+                w.store(earlier[-1], stages[i - 1], at)
+                last = bool((tableau.a[i, : i - 1] == tableau.a[i - 1, : i - 1]).all() and tableau.a[i, i - 1] == 1.0)
+                z = solved if last else _sum(w, tableau.a[i, :i].tolist(), earlier, w.load("%s", at))
+                w.store(z, "%u", at)
+            else:
+                z = w.load("%s", at)
+            w.store(_sum(w, [1.0], [w.mul(g, z)], w.mul(per_h, _sum(w, tableau.c[i, :i].tolist(), earlier))), k, at)
+        argument = "%u" if i else "%s"
+        first = w.write(f"mul i64 {entries}, {i}") if stride == 1 else str(i)
+        matrix = w.write(f"getelementptr inbounds double, ptr %M, i64 {first}")
+        w.call("push", argument, "%s", matrix, k)
+        _forcing(w, count, matrix, k)
+        w.call("solve", "%w", k)
+    with w.loop(states) as loop:
+        new = w.load(stages[-1], loop.turn)
+        w.store(w.sub(new, w.load("%u", loop.turn)), stages[-1], loop.turn)
+        w.store(new, "%u", loop.turn)
+    w.end()
+
+
+def _forcing(w: Writer, count: str, matrix: str, k: str) -> None:
+    """k[row] += matrix[entry] * weights[parameter] for every place in the list (which may be empty)."""
+    w.blocks += 1
+    before, test, inside, after = w.block, f"test{w.blocks}", f"each{w.blocks}", f"done{w.blocks}"
+    turn = f"%f{w.blocks}"
+    w.lines += [
+        f"br label %{test}",
+        f"{test}:",
+        f"{turn} = phi i64 [ 0, %{before} ], [ {turn}.next, %{inside} ]",
+        f"{turn}.more = icmp ult i64 {turn}, {count}",
+        f"br i1 {turn}.more, label %{inside}, label %{after}",
+        f"{inside}:",
+    ]
+    place = w.write(f"getelementptr inbounds [3 x i64], ptr %places, i64 {turn}")
+    row, entry, parameter = (
+        w.write(f"load i64, ptr {w.write(f'getelementptr inbounds i64, ptr {place}, i64 {2 + c}')}, align 8")
+        for c in range(3)
+    )
+    weight = w.load("%weights", parameter)
+    value = w.write(f"getelementptr inbounds double, ptr {matrix}, i64 {entry}")
+    w.store(w.add(w.load(k, row), w.mul(w.spread(value, 0), weight)), k, row)
+    w.lines += [f"{turn}.next = add nuw nsw i64 {turn}, 1", f"br label %{test}", f"{after}:"]
+    w.block = after
+
+
+def emit_stages(module: Module, states: int, tableau: Tableau, lanes: int) -> None:
+    """Write ``stages(y, K, Y, U)``: arguments and results of one step's stages, one stage a lane.
+
+    Parameters
+    ----------
+    module : Module
+    states : int, n [1]
+    tableau : Tableau, with as many stages as `lanes`
+    lanes : int [1]
+
+    Notes
+    -----
+    ``y`` holds one number a state; ``K`` those of one lane of a vector, ``K[(j*n + i)*lanes]``.
+    """
+    w = Writer(module, "stages", lanes, ["y", "K", "Y", "U"])
+    columns = [_vector(tableau.a[:, j].tolist()) for j in range(tableau.stages)]
+    with w.loop(states) as loop:
+        at = loop.turn
+        here = w.write(f"getelementptr inbounds [{lanes} x double], ptr %K, i64 {at}")
+        start = w.spread(w.write(f"getelementptr inbounds double, ptr %y, i64 {at}"), 0)
+        gathered = "poison"
+        for j, column in enumerate(columns):
+            one = w.write(f"load double, ptr {w.address(here, j * states)}, align 8")
+            gathered = w.write(f"insertelement {w.type} {gathered}, double {one}, i64 {j}")
+            if tableau.a[:, j].any():
+                start = w.add(start, w.mul(column, w.spread(w.address(here, j * states), 0)))
+        w.store(start, "%Y", at)
+        w.store(gathered, "%U", at)
+    w.end()
+
+
+def _vector(numbers: list[float]) -> str:
+    """A constant vector of different numbers."""
+    from .assembly import constant  # replaced below
+
+    return constant(numbers)
+
+
+def emit_adjoint_step(module: Module, states: int, tableau: Tableau, lanes: int, *, outputs: bool) -> None:
+    """Write ``adjoint(y, q, ctl, w, K, l, d, V, Z, work, back, pbar)``, or ``adjoint_output``.
+
+    Parameters
+    ----------
+    module : Module, with ``pull`` and ``solve_transposed``
+    states : int, n [1]
+    tableau : Tableau
+    lanes : int, patients side by side [1]
+    outputs : bool, whether cotangents d of the dense output's vectors are added
+
+    Notes
+    -----
+    ``l`` is the cotangent of the new state and is only read; ``back``, that of the old one, is added to, and so is
+    ``pbar``. V, Z (8 n) and work (2 n) are overwritten.
+    """
+    name = "adjoint_output" if outputs else "adjoint"
+    w = Writer(module, name, lanes, ["y", "q", "ctl", "w", "K", "l", "d", "V", "Z", "work", "back", "pbar"])
+    K, V, Z = ([w.address(f"%{a}", j * states) for j in range(tableau.stages)] for a in "KVZ")
+    b = w.address("%work", states)
+    dense = [w.address("%d", r * states) for r in range(3)]
+    per_h, g = w.load("%ctl", 0), w.load("%ctl", 1)
+    m = [*tableau.a[-1, :-1].tolist(), 1.0]
+    for i in reversed(range(tableau.stages)):
+        later = range(i + 1, tableau.stages)
+        with w.loop(states) as loop:
+            at = loop.turn
+            w.store(_sum(w, tableau.a[i, :i].tolist(), [w.load(K[j], at) for j in range(i)], w.load("%y", at)), "%work", at)
+            total = _sum(w, [m[i]], [w.load("%l", at)])
+            if outputs:
+                total = _sum(w, tableau.dense[:, i].tolist(), [w.load(d, at) for d in dense], total)
+            total = _sum(w, [tableau.a[j, i] for j in later], [w.load(Z[j], at) for j in later], total)
+            if later:
+                total = w.add(total, w.mul(per_h, _sum(w, [tableau.c[j, i] for j in later], [w.load(V[j], at) for j in later])))
+            w.store(total, b, at)
+            w.store(total, V[i], at)
+        w.call("solve_transposed", "%w", V[i])
+        with w.loop(states) as loop:
+            w.store(w.sub(w.mul(g, w.load(V[i], loop.turn)), w.load(b, loop.turn)), Z[i], loop.turn)
+        w.call("pull", "%work", "%y", K[i], V[i], "%q", Z[i], "%back", "%pbar")
+    w.end()
