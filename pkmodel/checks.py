@@ -202,6 +202,10 @@ def _empty_compartments(model: Model) -> Finding:
     problems = []
     values = {symbol(n): 1.0 if p.value is None else p.canonical for n, p in model.parameters.items()}
     probe = {symbol(c): sp.Rational(7 + 3 * k, 10) for k, c in enumerate(model.compartments)}
+    room = [c.receptor.xreplace(model.resolved).subs(values) for c in model.compartments.values() if c.receptor]
+    if small := [float(r) for r in room if r.is_number and float(r) > 0]:  # no more ligand than the receptors can hold
+        share = min(1.0, 0.5 * min(small) / float(sum(probe.values())))
+        probe = {s: value * sp.Rational(share) for s, value in probe.items()}
     probe |= {symbol(i): sp.Rational(9, 10) for i in model.inputs} | {symbol(TIME): sp.Integer(1)}
     for c in model.compartments.values():
         empty = symbol(c.name)

@@ -65,15 +65,15 @@ class Covariate:
             raise SimulationError(f"covariate times must increase; number {at + 2} at {self.t[at + 1]:g} h does not")
 
     @property
-    def switches(self) -> tuple[Array, Array]:
+    def switches(self) -> tuple[Array, NDArray[np.intp]]:
         """Times at which a step covariate takes a new value [h], and the number of that value."""
-        count = np.arange(1, self.t.size)
+        count = np.arange(1, self.t.size, dtype=np.intp)
         return (self.t[:-1] if self.rule == "next" else self.t[1:]), count
 
     def at(self, time: float) -> Array:
         """Value at a time [h], () or (N,)."""
-        side = "left" if self.rule == "next" else "right"
-        at = int(np.searchsorted(self.t, time, side=side)) - (self.rule != "next")
+        following = self.rule == "next"
+        at = int(np.searchsorted(self.t, time, side="left" if following else "right")) - (not following)
         return np.asarray(self.value[..., min(max(at, 0), self.t.size - 1)])
 
 
@@ -104,7 +104,9 @@ class Steps:
         return np.unique(np.concatenate([np.zeros(0), *(c.switches[0] for c in self.by.values())]))
 
 
-def bind(model: Model, covariates: Mapping[str, Covariate]) -> tuple[Model, dict[str, Covariate], dict[str, InputCurve]]:
+def bind(
+    model: Model, covariates: Mapping[str, Covariate]
+) -> tuple[Model, dict[str, Covariate], dict[str, InputCurve]]:
     """Steps in canonical units, and what runs in straight lines as inputs of a changed model.
 
     Parameters
@@ -180,9 +182,7 @@ def as_input(model: Model, name: str) -> Model:
         parameters={n: p for n, p in model.parameters.items() if n != name and n not in written},
         inputs={**model.inputs, name: Input(name=name, unit=parameter.unit, meaning=parameter.meaning)},
         flows=tuple(
-            replace(
-                f, rate=f.rate.xreplace(swap), carrier=None if f.carrier is None else f.carrier.xreplace(swap)
-            )
+            replace(f, rate=f.rate.xreplace(swap), carrier=None if f.carrier is None else f.carrier.xreplace(swap))
             for f in model.flows
         ),
         compartments={

@@ -263,7 +263,7 @@ def _observables(
             staying[o] = {**shares, **staying.get(o, {})}
     activity = {parent: {o: labelled.observables[o].expression for o in on_ligand}}
     for name in chain.scheme.followed[1:]:
-        mine: dict[str, sp.Expr] = {}
+        mine: dict[str, sp.Expr] = dict.fromkeys(on_ligand, sp.Integer(0))
         views = ((on_ligand, forms[name].ligand), (staying, forms[name].stays), (free.get(name, {}), forms[name].free))
         for view, states in views:
             for o, shares in view.items():
@@ -285,10 +285,12 @@ def _observables(
             if name == parent:
                 continue
             found = dimension_of(expression, known, f"{chain.who}: activity of {name} in {o}")
-            unit = canonical_unit(found or dimension("MBq"))
-            if o in on_ligand:  # spelled as in the file where that is the same unit
-                old = labelled.observables[o].unit
-                unit = old if dimension(old) == dimension(unit) else unit
+            unit = labelled.observables[o].unit if o in on_ligand else canonical_unit(found or dimension("MBq"))
+            if found is not None and found != dimension(unit):
+                raise ModelError(
+                    f"{chain.who}: observable {o} of free {name} is in {canonical_unit(found)}, but {model.who} has it "
+                    f"in {unit}; rename one of them"
+                )
             out.append(
                 Observable(
                     name=f"{o}_{tag(name)}",

@@ -157,7 +157,7 @@ def events_of(
     last = max(float(times[-1]), 0.0)
     late = 0
     for number, dose in enumerate(doses):
-        if dose.administration.time > last:
+        if float(snap(np.array(dose.administration.time), times)) > last:
             late += 1
             continue
         _expand(columns, compiled, number, dose, values(dose.administration.order), directions, steady)
@@ -172,9 +172,86 @@ def events_of(
     index = np.broadcast_to(np.array(columns.index, dtype=np.int64), time.shape)
     if time.shape[1] > 1 and np.any(time[:, 1:] < time[:, :-1]):
         order = np.argsort(time, axis=1, kind="stable")
-        kind, index, time, value = (np.take_along_axis(a, order, axis=1) for a in (kind, index, time, value))
+        kind, index = (np.take_along_axis(a, order, axis=1) for a in (kind, index))
+        time, value = (np.take_along_axis(a, order, axis=1) for a in (time, value))
         dtime, dvalue = (a[order[0]] for a in (dtime, dvalue))
     return Events(kind, index, time, value, dtime, dvalue, late)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fixed:
+    """A schedule of plain doses, sorted once: only what each state receives of a dose depends on parameters.
+
+    Parameters
+    ----------
+    kind, index : (E,) arrays, ADD_STATE and the state, or RATE and the route
+    route, owner : (E,) arrays, number of the route and of the administration
+    time, size : (E,) arrays [h, dose or rate]
+    late : number of orders after the end of the run
+    """
+
+    kind: Whole
+    index: Whole
+    route: Whole
+    owner: Whole
+    time: Array
+    size: Array
+    late: int
+
+    def events(self, compiled: Compiled, p: Array, directions: Directions) -> Events:
+        """The events of N patients, at parameters (k, N)."""
+        shape = (p.shape[1], self.time.size)
+        kind, index = (np.broadcast_to(a, shape) for a in (self.kind, self.index))
+        time = np.broadcast_to(self.time, shape)
+        bolus = self.kind == Kind.ADD_STATE
+        value = np.broadcast_to(self.size, shape).copy()
+        none = np.zeros((self.time.size, directions.count))
+        if not self.time.size:
+            return Events(kind, index, time, value, none, none, self.late)
+        received = compiled.entries_of(p)[self.route[bolus], self.index[bolus]].T
+        value[:, bolus] *= received
+        if not directions.count:
+            return Events(kind, index, time, value, none, none, self.late)
+        dvalue = value[0][:, None] * directions.doses[:, self.owner].T
+        along = _along_entries(compiled, p, directions)[self.route[bolus], self.index[bolus]]
+        dvalue[bolus] += self.size[bolus, None] * along
+        return Events(kind, index, time, value, directions.times[:, self.owner].T, dvalue, self.late)
+
+
+def fixed(compiled: Compiled, doses: Sequence[Dose], targets: Sequence[Sequence[int]], times: Array) -> Fixed | None:
+    """The schedule where nothing but the fractions of its routes depends on parameters, else None.
+
+    Parameters
+    ----------
+    compiled : the model
+    doses : what is given
+    targets : per route, the states that receive a dose
+    times : (m,) array, times of the results [h]
+    """
+    last, late = max(float(times[-1]), 0.0), 0
+    rows: list[tuple[float, int, int, int, int, float]] = []
+    nowhere = np.zeros((len(compiled.parameters), 1))
+    for number, dose in enumerate(doses):
+        a = dose.administration
+        if a.steady or a.reset or any(t.value for t in (dose.lag, dose.fraction, dose.duration, dose.rate)):
+            return None
+        if float(snap(np.array(a.time), times)) > last:
+            late += 1
+            continue
+        lag, duration, _, sizes = timing(dose, nowhere)
+        start = a.time + float(lag[0])
+        for (route, _), size in zip(dose.parts, sizes, strict=True):
+            if dose.rate.given or dose.duration.given:
+                rows.append((start, RATE, route, route, number, float(size[0])))
+                rows.append((start + float(duration[0]), RATE, route, route, number, -float(size[0])))
+            else:
+                rows += [(start, Kind.ADD_STATE, i, route, number, float(size[0])) for i in targets[route]]
+    time = snap(np.array([r[0] for r in rows]), times)
+    order = np.argsort(time, kind="stable")
+    order = order[time[order] <= last]
+    whole = np.array([r[1:5] for r in rows], dtype=np.int64).reshape(-1, 4)[order]
+    kind, index, into, owner = whole.T
+    return Fixed(kind, index, into, owner, time[order], np.array([r[5] for r in rows])[order], late)
 
 
 def snap(t: Array, grid: Array) -> Array:
@@ -183,7 +260,7 @@ def snap(t: Array, grid: Array) -> Array:
     before = np.maximum(near - 1, 0)
     with np.errstate(invalid="ignore"):
         near = np.where(np.abs(grid[before] - t) < np.abs(grid[near] - t), before, near)
-        close = np.abs(grid[near] - t) <= ROUNDING * np.maximum(1.0, np.abs(t))
+        close = np.isfinite(t) & (np.abs(grid[near] - t) <= ROUNDING * np.maximum(1.0, np.abs(t)))
     return np.where(close, grid[near], t)
 
 
@@ -229,7 +306,7 @@ def _expand(
     if not dose.parts:
         return
     lag, duration, fraction, sizes = timing(dose, p)
-    dlag, dduration, dsizes = _slopes(dose, number, p, directions, duration, fraction, sizes)
+    dlag, dduration, dsizes = slopes(dose, number, p, directions, duration, fraction, sizes)
     infused = dose.rate.given or dose.duration.given
     entries, dentries = compiled.entries_of(p), _along_entries(compiled, p, directions)
 
@@ -264,7 +341,7 @@ def _expand(
     enter(a.time + lag, a.time + lag + duration, everyone, dstart + dlag, dstart + dlag + dduration)
 
 
-def _slopes(
+def slopes(
     dose: Dose, number: int, p: Array, directions: Directions, duration: Array, fraction: Array, sizes: list[Array]
 ) -> tuple[Array, Array, list[Array]]:
     """Derivatives of lag, duration and sizes along the directions, (nd,) each."""
@@ -296,7 +373,9 @@ def _along_entries(compiled: Compiled, p: Array, directions: Directions) -> Arra
 def _initial(compiled: Compiled, p: Array, directions: Directions) -> tuple[Array, Array]:
     """Initial state of the compartments, (N, n), and its derivatives, (nd, n)."""
     cut = compiled.compartments
-    tangent = (compiled.initial_dp(p[:, 0]) @ directions.parameters.T)[:cut].T if directions.count else np.zeros((0, cut))
+    tangent = (
+        (compiled.initial_dp(p[:, 0]) @ directions.parameters.T)[:cut].T if directions.count else np.zeros((0, cut))
+    )
     return compiled.initial_of(p)[:cut].T, tangent
 
 

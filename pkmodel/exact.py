@@ -1,7 +1,7 @@
 """Linear models, exactly, through every event: dx/dt = A x + B u(t) + c + infusions, piece by piece.
 
-Between two stops the solution is a product with exp(A h) and its integrals (`solve.linear`). A piece of the timeline ends
-where a state is set or a parameter switches; from piece to piece state and tangents are carried over.
+Between two stops the solution is a product with exp(A h) and its integrals (`solve.linear`). A piece of the timeline
+ends where a state is set or a parameter switches; from piece to piece state and tangents are carried over.
 
 No solver is needed for the derivative by the time of an event. Where an event at t moves by dt along a direction, the
 tangent s just after it is s+ = s- + (f(y-) - f(y+)) dt, and in a linear model f(y-) - f(y+) = -(A dy + dr + B du): it
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from .compiler.compiled import Compiled
 from .covariates import Steps
 from .events import RATE, STOP, Directions, Events
 from .inputs import segments
-from .solve.linear import solve_linear_sens
+from .solve.exponential import march
 from .solve.records import Kind
 from .solve.status import Status
 
@@ -94,12 +95,9 @@ class _Piece:
             a, b, c = compiled.matrices(p)
             none = np.zeros((len(compiled.routes), n, 0))
             return cls(a, b, c, np.empty((0, *a.shape)), np.empty((0, *b.shape)), np.empty((0, n)), fractions, none)
-        slopes = (np.tensordot(along, d, axes=1) for d in compiled.dmatrices(p))
-        return cls(*compiled.matrices(p), *slopes, fractions, compiled.entries_dp(p) @ along.T)
-
-    @property
-    def finite(self) -> bool:
-        return all(bool(np.isfinite(x).all()) for x in (self.A, self.B, self.c, self.dA, self.dB, self.dc))
+        a, b, c = compiled.matrices(p)
+        da, db, dc = (np.tensordot(along, d, axes=1) for d in compiled.dmatrices(p))
+        return cls(a, b, c, da, db, dc, fractions, compiled.entries_dp(p) @ along.T)
 
 
 def propagate(
@@ -112,6 +110,7 @@ def propagate(
     events: Events,
     drives: Sequence[Drive] = (),
     steps: Steps | None = None,
+    alone: bool = False,
 ) -> Exact:
     """Follow a linear model through its events.
 
@@ -125,53 +124,58 @@ def propagate(
     events : of this one patient
     drives : its inputs, in the order of the model
     steps : covariates
+    alone : follow what is given alone, without what the body makes (c = 0)
 
     Returns
     -------
     Exact
         States are those after all events of their time. A failure is a status.
     """
-    steps = steps or Steps({})
     n, nd = len(compiled.states), directions.count
-    failed = Exact(np.full((times.size, n), np.nan), np.full((times.size, nd, n), np.nan), Status.BAD_INPUT)
-    there = np.flatnonzero(np.isfinite(events.time[0]))
+    there = np.flatnonzero(events.time[0] < np.inf)
     when = events.time[0, there]
     if not (np.isfinite(p).all() and np.isfinite(events.value[0, there]).all()):
-        return failed
+        return _failed(times, nd, n, Status.BAD_INPUT)
     last = max(float(times[-1]), 0.0)
-    switches = steps.times
+    switches = steps.times if steps and steps.by else np.zeros(0)
     grid = np.unique(np.concatenate([[0.0], times, when, switches, *(d.knots for d in drives)]))
     grid = grid[(grid >= 0.0) & (grid <= last)]
     rows = np.searchsorted(grid, when)
-    sets = (events.kind[0, there] == Kind.SET_STATE) | (events.kind[0, there] == STOP)
-    breaks = {0, grid.size - 1, *rows[sets].tolist()}
-    breaks |= set(np.searchsorted(grid, switches[(switches > 0) & (switches < last)]).tolist())
-    edges = sorted(breaks)
+    edges = _edges(grid, rows[(events.kind[0, there] == Kind.SET_STATE) | (events.kind[0, there] == STOP)], switches)
     X, S = np.empty((grid.size, n)), np.empty((grid.size, nd, n))
-    x, s = start.copy(), dstart.copy()
+    x, s = start.copy(), np.ascontiguousarray(dstart)
     flow = _Infusions(np.zeros(len(compiled.routes)), np.zeros((nd, len(compiled.routes))), [0] * len(compiled.routes))
-    along = directions.parameters
-    for a, b in zip(edges, edges[1:] or edges, strict=False):
-        final = b == grid.size - 1
-        now = p if not steps.by else steps.values(p[:, None], 0.5 * (grid[a] + grid[b]))[:, 0]
+    for k, (a, b) in enumerate(pairwise(edges)):
+        now = p if steps is None or not steps.by else steps.values(p[:, None], 0.5 * (grid[a] + grid[b]))[:, 0]
         with np.errstate(all="ignore"):
-            piece = _Piece.of(compiled, now, along)
-        if not piece.finite:
-            return Exact(failed.states, failed.tangents, Status.NOT_FINITE)
-        mine = there[(rows >= a) & ((rows < b) | final)]
-        at = np.searchsorted(grid, events.time[0, mine]) - a
+            piece = _Piece.of(compiled, now, directions.parameters)
+        if alone:
+            piece.c, piece.dc = np.zeros_like(piece.c), np.zeros_like(piece.dc)
+        mine = (rows >= a) & ((rows < b) | (k == len(edges) - 2))
         line = _line(piece, grid[a : b + 1], drives, directions, n)
-        _act(events, mine, at, piece, flow, line, x, s)
-        result = solve_linear_sens(
-            piece.A, piece.B, piece.c, piece.dA, piece.dB, piece.dc, x, s, grid[a : b + 1],
-            line.jumps, line.djumps, line.rates, line.drates, line.u0, line.du, line.du0_d, np.zeros_like(line.du0_d),
+        _act(events, there[mine], rows[mine] - a, piece, flow, line, x, s)
+        code = march(
+            piece.A, piece.B, piece.c, piece.dA, piece.dB, piece.dc, x, s, grid[a : b + 1].copy(), line.jumps,
+            line.djumps, line.rates, line.drates, line.u0, line.du, line.du0_d, np.zeros_like(line.du0_d),
+            X[a : b + 1], S[a : b + 1],
         )  # fmt: skip
-        X[a : b + 1], S[a : b + 1] = result.X, result.S
-        if result.status != Status.OK:
-            return Exact(failed.states, failed.tangents, result.status)
-        x, s = result.X[-1].copy(), result.S[-1].copy()
+        if code:
+            return _failed(times, nd, n, Status(code))
+        x, s = X[b].copy(), S[b].copy()
     at = np.searchsorted(grid, times)
     return Exact(X[at], S[at], Status.OK)
+
+
+def _failed(times: Array, nd: int, n: int, status: Status) -> Exact:
+    return Exact(np.full((times.size, n), np.nan), np.full((times.size, nd, n), np.nan), status)
+
+
+def _edges(grid: Array, sets: NDArray[np.intp], switches: Array) -> list[int]:
+    """Rows of the grid at which pieces begin and end; a state that is set at the end is a piece of no length."""
+    end = grid.size - 1
+    inside = switches[(switches > 0) & (switches < grid[-1])]
+    edges = sorted({0, end, *sets.tolist(), *np.searchsorted(grid, inside).tolist()})
+    return edges + [end] * (end == 0 or end in sets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,11 +231,24 @@ def _act(
             if dtime.any():
                 line.djumps[:, r] -= dtime[:, None] * (piece.fractions[index] * change)
         elif kind == STOP:
+            if dtime.any():
+                line.djumps[:, r] += dtime[:, None] * (flow.rate @ piece.fractions)
             flow.stop()
         else:  # what the events before it in this row have added is gone
+            y = x + line.jumps[r]
+            if dtime.any():
+                line.djumps[:, r] -= dtime[:, None] * (piece.A[:, index] * (value - y[index]))
+                y[index] = value
+                dvalue = dvalue - dtime * (piece.A[index] @ y + _inflow(piece, flow, line, r)[index])
             x[index], s[:, index] = value, dvalue
             line.jumps[r, index], line.djumps[:, r, index] = 0.0, 0.0
     _fill(flow, piece, line, row, m)
+
+
+def _inflow(piece: _Piece, flow: _Infusions, line: _Line, row: int) -> Array:
+    """What enters the states at a row whatever is in them: production, inputs and infusions."""
+    inputs = piece.B @ line.u0[row] if row < len(line.u0) else np.zeros(len(piece.c))
+    return np.asarray(piece.c + inputs + flow.rate @ piece.fractions)
 
 
 def _fill(flow: _Infusions, piece: _Piece, line: _Line, begin: int, end: int) -> None:

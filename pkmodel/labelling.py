@@ -128,7 +128,10 @@ def _follow(
             "without daughters"
         )
     if isinstance(moves, str):
-        moves = quantity(moves, f"{model.who}: moves").value
+        said = quantity(moves, f"{model.who}: moves")
+        if said.dimension != dimension("h"):
+            raise ModelError(f"{model.who}: moves = {moves!r} is no time; write for example '1 min'")
+        moves = said.value
     chain = plan_chain(model, n, daughters, moves)
     return chain, *trace(model, chain, hot)
 

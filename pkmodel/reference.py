@@ -147,7 +147,7 @@ def integrals_to_infinity(model: Model, regimen: Regimen, names: tuple[str, ...]
     SimulationError
         An observable does not die out.
     """
-    end = max((a.time + a.duration for a in regimen.administrations), default=0.0)
+    end = regimen.end
     problem = prepare(model, regimen, [end])
     if not problem.compiled.linear:
         horizon = max(end, 1.0) * 1000.0

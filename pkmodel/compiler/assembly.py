@@ -4,8 +4,8 @@ Every value is a vector of `lanes` numbers, one patient a lane, or a plain ``dou
 is described at https://llvm.org/docs/LangRef.html; pointers are opaque, as in LLVM 15 and later.
 
 Two kinds of arithmetic exist. ``FAST`` may be regrouped and fused (``a*b + c`` rounded once), which costs no accuracy
-that a rate law could notice. ``EXACT`` is IEEE 754 to the letter, for the error terms of the elementary functions, which
-regrouping would cancel. Neither assumes that NaN and infinity do not exist: a failed patient is found by his NaN.
+that a rate law could notice. ``EXACT`` is IEEE 754 to the letter, for the error terms of the elementary functions,
+which regrouping would cancel. Neither assumes that NaN and infinity do not exist: a failed patient is found by his NaN.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Writer:
     def load(self, array: str, at: int | str) -> str:
         return self.write(f"load {self.type}, ptr {self.address(array, at)}, align 8")
 
-    def spread(self, array: str, at: int) -> str:
+    def spread(self, array: str, at: int | str) -> str:
         """One number of an array in all lanes."""
         one = self.write(f"load double, ptr {self.address(array, at, 1)}, align 8")
         if self.lanes == 1:

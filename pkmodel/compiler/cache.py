@@ -35,6 +35,17 @@ def cache_folder() -> Path:
     return base / f"v{CODE_VERSION}"
 
 
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Digest of the text of the compiler and the solvers: another version never runs this one's machine code."""
+    files = [p for folder in ("compiler", "solve") for p in (Path(__file__).parents[1] / folder).glob("*.py")]
+    text = hashlib.sha256(str(CODE_VERSION).encode())
+    for path in sorted(files):
+        with contextlib.suppress(OSError):  # a package without its text has the version number only
+            text.update(path.read_bytes())
+    return text.hexdigest()
+
+
 def cached_module(digest: str, source: Callable[[], str]) -> ModuleType:
     """Import the module of a digest, writing it first where it is absent or damaged.
 
@@ -76,13 +87,23 @@ def cached_bytes(name: str, make: Callable[[], bytes]) -> bytes:
     name : file name, in which all that the contents depend on is digested
     make : builds the contents; called only where no good file is found
     """
-    path = cache_folder() / name
-    found = _read_bytes(path)
+    found = _read_bytes(cache_folder() / name)
     if found is None:
         found = make()
-        with contextlib.suppress(OSError):  # a folder that cannot be written costs the next process its time
-            _write(path, found)
+        replace_bytes(name, found)
     return found
+
+
+def replace_bytes(name: str, contents: bytes) -> None:
+    """Write a cached file; a folder that cannot be written costs the next process its time.
+
+    Parameters
+    ----------
+    name : file name
+    contents : what `cached_bytes` is to give from now on
+    """
+    with contextlib.suppress(OSError):
+        _write(cache_folder() / name, contents)
 
 
 @lru_cache(maxsize=1)

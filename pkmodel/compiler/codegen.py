@@ -1,8 +1,8 @@
 """Equations to the source text of a small Python module, common subexpressions computed once.
 
-What a solver calls inside its loop (`rhs`, `jac`, `dfdp`, `dfdu`, or the matrices of a linear model) is compiled by
-numba. What is evaluated once for all output times (observables, initial states, fractions given) is NumPy over arrays
-of times, which needs no compilation.
+The matrices of a linear model are compiled by numba; what the solver of nonlinear models needs becomes machine code by
+another way (`engine`). What is evaluated once for all output times or patients (observables, initial states, fractions
+given) is NumPy over arrays, which needs no compilation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .derivative import derivative
 from .system import System
 
 _TIGHT = 100  # precedence that puts everything but a name in brackets
-CODE_VERSION = 3  # raise it whenever the generated text or the solver interface changes
+CODE_VERSION = 4  # raise it whenever the generated text or the solver interface changes
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type information
@@ -140,16 +140,6 @@ def generate(system: System, header: str) -> str:
         db = [(f"dB[{k}, {n[2:]}", derivative(e, s)) for n, e in b for k, s in enumerate(p)]
         dc = [(f"dc[{k}, {n[2:]}", derivative(e, s)) for n, e in c for k, s in enumerate(p)]
         blocks.append(_kernel("dmatrices", "p, dA, dB, dc", repr(_DMATRICES), _nonzero(da + db + dc)))
-    else:
-        blocks.append(
-            "from pkmodel.solve.kernels import DFDP_SIGNATURE, DFDU_SIGNATURE, JAC_SIGNATURE, RHS_SIGNATURE\n"
-        )
-        blocks.append("from pkmodel.solve.jit import njit\n")
-        full = [(f"out[{i}]", e) for i, e in enumerate(rates)]
-        blocks.append(_kernel("rhs", "t, y, u, p, out", "RHS_SIGNATURE", full))
-        for name, variables in (("jac", y), ("dfdp", p), ("dfdu", u)):
-            entries = _jacobian("out", rates, variables)
-            blocks.append(_kernel(name, "t, y, u, p, out", f"{name.upper()}_SIGNATURE", entries))
     blocks.append(_array("observe", "t, y, u, p, out", [(f"out[{i}]", e) for i, e in enumerate(observed)]))
     for name, variables in (("observe_dy", y), ("observe_dp", p), ("observe_du", u)):
         blocks.append(_array(name, "t, y, u, p, out", _jacobian("out", observed, variables)))

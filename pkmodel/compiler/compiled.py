@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..model import Model
-from ..solve.kernels import Kernels
+from .autonomous import Autonomous, autonomous
 from .cache import cached_module
 from .codegen import CODE_VERSION, generate
+from .engine import Engine
 from .system import build_system
 
 Array = NDArray[np.float64]
@@ -30,17 +33,22 @@ class Compiled:
     routes: tuple[str, ...]
     linear: bool
     module: ModuleType
+    source: ByDigest
 
     @property
     def compartments(self) -> int:
         """Number of states before the integrals."""
         return len(self.states) - len(self.observables)
 
-    @cached_property
-    def kernels(self) -> Kernels:
-        """Compiled functions of a nonlinear model."""
-        m = self.module
-        return Kernels(rhs=m.rhs, jac=m.jac, dfdp=m.dfdp, dfdu=m.dfdu)
+    def engine(self, infused: tuple[str, ...] = (), report: tuple[str, ...] | None = None) -> Engine:
+        """Solver of the model as an autonomous system, for any model; made once, when first asked for.
+
+        Parameters
+        ----------
+        infused : routes by which something is infused [text]
+        report : what its runs report; default observables, then their integrals [text]
+        """
+        return _engine(self.source, infused, report)
 
     def initial(self, p: Array) -> Array:
         """Initial state, (n,)."""
@@ -128,7 +136,7 @@ class Compiled:
 
 
 @lru_cache(maxsize=256)
-def _compile(digest: str, model: _ByDigest) -> Compiled:
+def _compile(digest: str, model: ByDigest) -> Compiled:
     header = f"equations {digest}, first met in the model {model.model.name!r}"
     module = cached_module(digest, lambda: generate(build_system(model.model), header))
     meta = module.META
@@ -141,10 +149,18 @@ def _compile(digest: str, model: _ByDigest) -> Compiled:
         routes=tuple(meta["routes"]),
         linear=bool(meta["linear"]),
         module=module,
+        source=model,
     )
 
 
-class _ByDigest:
+@lru_cache(maxsize=256)
+def _engine(model: ByDigest, infused: tuple[str, ...], report: tuple[str, ...] | None) -> Engine:
+    system: Autonomous = autonomous(build_system(model.model), infused=infused, report=report)
+    words = json.dumps([CODE_VERSION, model.model.digest, infused, report])
+    return Engine(system, hashlib.sha256(words.encode()).hexdigest())
+
+
+class ByDigest:
     """A model that compares equal by its equations, so that changed values find the same kernels."""
 
     def __init__(self, model: Model) -> None:
@@ -154,7 +170,7 @@ class _ByDigest:
         return hash(self.model.digest)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByDigest) and other.model.digest == self.model.digest
+        return isinstance(other, ByDigest) and other.model.digest == self.model.digest
 
 
 def compile_model(model: Model) -> Compiled:
@@ -162,7 +178,5 @@ def compile_model(model: Model) -> Compiled:
 
     The digest covers equations and units, not values: a patient with other numbers costs nothing.
     """
-    import hashlib
-
     digest = hashlib.sha256(f"{CODE_VERSION}:{model.digest}".encode()).hexdigest()
-    return _compile(digest, _ByDigest(model))
+    return _compile(digest, ByDigest(model))

@@ -26,6 +26,7 @@ from .autonomous import Autonomous
 from .llvm_step import Tableau
 from .machine import Kernels, Source, backend, default_lanes, library
 from .programs import Programs, programs
+from .tape import Builder, Tape
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -44,10 +45,14 @@ class History:
     ----------
     start : (N + 1,) array, where each patient's steps begin
     size : (start[-1],) array, step sizes; negative where the step met a record or the last output [h]
+    row : (start[-1],) array, where the state at the start of each step lies in `state`
+    state : (start[-1], n) array, states in the order of the run, not of the patients; empty if not wanted [state]
     """
 
     start: Integers
     size: Floats
+    row: Integers
+    state: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,24 +102,6 @@ class Run:
         return f"patient {patient}: {status.name}{where}{how}: {what}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """What the driver needs to know of a model's machine code."""
-
-    kernels: Integers
-    lanes: int
-    nw: int
-    head: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A run without its choice of patients and machine code."""
-
-    arguments: tuple[object, ...]
-    results: tuple[NDArray[np.generic], ...]
-
-
 class Engine:
     """Solver of one system; programs and machine code are made when first needed.
 
@@ -154,11 +141,15 @@ class Engine:
     def _source(self) -> Source:
         """Programs, method and facts: what machine code is made from."""
         p = self.programs
+        tapes = {**p.tapes, **_STAND_INS} if p.dense else p.tapes
         rows, columns = zip(*p.plan.pattern, strict=True) if p.plan.pattern else ((), ())
-        flops = {name: p.tapes[name].flops for name in ("rhs", "factor", "solve", "constants", "report")}
-        facts = {"n": p.n, "nq": p.nq, "nw": p.nw, "reports": p.no, "rows": rows, "columns": columns, "flops": flops}
+        flops = {name: tapes[name].flops for name in ("rhs", "jacobian", "factor", "solve", "constants", "report")}
+        facts = {
+            "n": p.n, "nq": p.nq, "nw": p.nw, "reports": p.no, "dense": p.dense, "rows": rows, "columns": columns,
+            "flops": flops,
+        }  # fmt: skip
         tableau = Tableau(rosenbrock.A, rosenbrock.C, rosenbrock.H, rosenbrock.GAMMA)
-        return Source(tapes=p.tapes, tableau=tableau, facts=facts)
+        return Source(tapes=tapes, tableau=tableau, facts=facts)
 
     def describe(self) -> dict[str, object]:
         """Sizes of the system and of its programs.
@@ -194,6 +185,7 @@ class Engine:
         threads: int = 1,
         max_steps: int = MAX_STEPS,
         write_history: bool = False,
+        write_states: bool = False,
         replay: History | None = None,
     ) -> Run:
         """Solve N patients.
@@ -210,6 +202,7 @@ class Engine:
         threads : how many
         max_steps : steps after which a patient is given up
         write_history : whether to keep the steps
+        write_states : whether to keep the state at the start of each step with them; derivatives need it
         replay : steps to walk again instead of choosing them
 
         Raises
@@ -224,33 +217,41 @@ class Engine:
         chosen = np.flatnonzero(finite.all(axis=1))
         width = lanes or (1 if len(chosen) <= FEW else default_lanes())
         out, kept = np.empty((N, m, len(self.system.report))), np.empty((N if states else 0, m, n))
-        status, until, steps, rejected = np.zeros(N, np.int64), np.zeros(N), np.zeros(N, np.int64), np.zeros(N, np.int64)
+        status, until, steps, rejected = (
+            np.zeros(N, np.int64),
+            np.zeros(N),
+            np.zeros(N, np.int64),
+            np.zeros(N, np.int64),
+        )
         for i in bad:
             status[i], out[i] = Status.BAD_INPUT, np.nan
             kept[i : i + 1] = np.nan
         start, size = (replay.start, replay.size) if replay else (np.zeros(0, np.int64), np.zeros(0))
         halt = np.zeros(1, np.int64)
 
-        def march(code: _Code, patients: Integers) -> tuple[Integers, Floats]:
-            written: tuple[Integers, Floats] = driver.march(
-                code.kernels, code.lanes, n, self.library(code.lanes).facts["nq"], code.nw, code.head, P, records.time, records.kind,
-                records.index, records.value, times, float(rtol), atol, patients, max_steps, start, size,
-                write_history, halt, out, kept, status, until, steps, rejected,
-            )  # fmt: skip
+        task = driver.Task(
+            P, records.time, records.kind, records.index, records.value, times, float(rtol), atol, max_steps, start,
+            size, 2 if write_states else int(write_history), halt,
+        )  # fmt: skip
+        answer = driver.Answer(out, kept, status, until, steps, rejected)
+
+        def march(code: driver.Code, patients: Integers) -> _Written:
+            written: _Written = driver.march(code, task, patients, answer)
             return written
 
         code = self._code(width)
-        width = code.lanes
-        written = _share(lambda patients: march(code, patients), chosen, threads, width, halt)
+        written = _share(lambda patients: march(code, patients), chosen, threads, code.lanes, halt)
+        method = np.full(N, PIVOTING if len(code.head) else FIXED, np.int8)
         grown = np.flatnonzero(status == Status.PIVOT_GROWTH)
-        method = np.zeros(N, np.int8)
-        if len(grown):
+        if len(grown) and not len(code.head):
             method[grown] = PIVOTING
-            code = self._pivoting()
-            written += _share(lambda patients: march(code, patients), grown, threads, 1, halt)
+            again = self.pivoting()
+            written = [_without(grown, *part) for part in written]
+            written += _share(lambda patients: march(again, patients), grown, threads, 1, halt)
+        self._refuse_nonsense(out, times, status)
         return Run(
-            out, kept if states else None, status, until, steps, rejected, method, width, bad,
-            _history(written, status, grown, N) if write_history else None,
+            out, kept if states else None, status, until, steps, rejected, method, code.lanes, bad,
+            _history(written, N, n) if write_history or write_states else None,
         )  # fmt: skip
 
     def _checked(
@@ -285,30 +286,53 @@ class Engine:
         wrong = (f"{s.name} = {v}" for s, v in zip(self.system.parameters, p, strict=False) if not np.isfinite(v))
         return f"{', '.join(wrong)}: parameters must be finite numbers; nothing was computed for this patient"
 
-    def _code(self, lanes: int) -> _Code:
-        """Machine code in the fixed order of pivots."""
-        code = self.library(lanes)
-        kernels = np.array([code.address(name) for name in driver.KERNELS], dtype=np.int64)
-        return _Code(kernels, code.lanes, code.facts["nw"], np.zeros(0))
+    @staticmethod
+    def _refuse_nonsense(out: Floats, times: Floats, status: Integers) -> None:
+        """A report that is not finite although the states are (a logarithm of zero) is a failure, and is named one."""
+        bad = ~np.isfinite(out).all(axis=2) & (times < np.inf)
+        status[bad.any(axis=1) & (status == Status.OK)] = Status.NOT_FINITE
 
-    def _pivoting(self) -> _Code:
+    def _code(self, lanes: int) -> driver.Code:
+        """Machine code in the fixed order of pivots, or with pivoting where the matrix is too full for a fixed order."""
+        code = self.library(lanes)
+        facts = code.facts
+        if facts["dense"]:
+            return self.pivoting()
+        kernels = np.array([code.address(name) for name in driver.KERNELS], dtype=np.int64)
+        return driver.Code(kernels, code.lanes, facts["n"], facts["nq"], facts["nw"], np.zeros(0))
+
+    def pivoting(self) -> driver.Code:
         """The same with partial pivoting in every step, for one lane."""
         code = self.library(1)
-        facts, kernels = code.facts, self._code(1).kernels
+        facts = code.facts
+        kernels = np.array([code.address(name) for name in driver.KERNELS], dtype=np.int64)
         kernels[driver.STEP] = rosenbrock.step_kernel.address
         inner = pivoted.head(facts["n"], code.address("jacobian"), facts["rows"], facts["columns"])
         nw = pivoted.length(facts["n"], len(facts["rows"]))
         addresses = code.address("rhs"), pivoted.factor.address, pivoted.solve.address
         outer = rosenbrock.head(facts["n"], facts["nq"], nw, *addresses)
-        return _Code(kernels, 1, rosenbrock.HEAD + nw, np.concatenate([outer, inner]))
+        head = np.concatenate([outer, inner])
+        return driver.Code(kernels, 1, facts["n"], facts["nq"], rosenbrock.HEAD + nw, head)
 
 
-type _Written = list[tuple[Integers, Floats]]
+type _Written = tuple[Integers, Floats, Floats]
+"""Patient, size and starting state of each accepted step."""
+
+
+def _stand_ins() -> dict[str, Tape]:
+    """Programs that hold the places of factor and solve in a step that is never called."""
+    factor, solve = Builder(), Builder()
+    factor.store("w", 0, factor.const(0.0))
+    solve.store("x", 0, solve.load("x", 0))
+    return {"factor": factor.tape("factor", "y", "q", "g", "w"), "solve": solve.tape("solve", "w", "x")}
+
+
+_STAND_INS = _stand_ins()
 
 
 def _share(
-    march: Callable[[Integers], tuple[Integers, Floats]], chosen: Integers, threads: int, lanes: int, halt: Integers
-) -> _Written:
+    march: Callable[[Integers], _Written], chosen: Integers, threads: int, lanes: int, halt: Integers
+) -> list[_Written]:
     """Divide patients among threads, each taking the next part when it has finished one."""
     if not len(chosen):
         return []
@@ -326,11 +350,18 @@ def _share(
             raise
 
 
-def _history(written: _Written, status: Integers, again: Integers, patients: int) -> History:
-    """Steps sorted by patient; of those solved again, the second walk only."""
+def _without(patients: Integers, who: Integers, size: Floats, state: Floats) -> _Written:
+    """Steps of all others."""
+    others = ~np.isin(who, patients)
+    return who[others], size[others], state[others] if len(state) else state
+
+
+def _history(written: list[_Written], patients: int, n: int) -> History:
+    """Steps sorted by patient."""
     if not written:
-        return History(np.zeros(patients + 1, np.int64), np.zeros(0))
-    who, size = (np.concatenate(a) for a in zip(*written, strict=True))
+        written = [(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, n)))]
+    who, size, state = written[0] if len(written) == 1 else (np.concatenate(a) for a in zip(*written, strict=True))
     order = np.argsort(who, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(who, minlength=patients))])
-    return History(start.astype(np.int64), size[order])
+    start = np.zeros(patients + 1, np.int64)
+    np.cumsum(np.bincount(who, minlength=patients), out=start[1:])
+    return History(start, size[order], order, state)  # states are many: they stay where they are

@@ -1,17 +1,17 @@
 """A tape as LLVM assembly: the back end that makes one patient a lane of a vector.
 
-A load is written where its value is first needed, a store as soon as its value is known, and an operation when the
-first store needs it (operands first, as the stores demand). So few values are alive at a time, and the processor's
-registers hold most of them.
+Operations are written in the order of the tape, which groups what belongs together; a load is written where its value
+is first needed and a store as soon as its value is known. So few values are alive at a time, and registers hold most.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from .assembly import FAST, Module, Writer
 from .llvm_math import LIBRARY, VECTOR, vector_function
-from .tape import Operation, Tape
+from .tape import NULLARY, Operation, Store, Tape
 
 _COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
 _INTRINSIC = {"abs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "min": "minimum", "max": "maximum"}
@@ -36,7 +36,7 @@ def emit(
     lanes : int, patients computed at once [1]
     broadcast : arrays with one number ``a[i]`` for all lanes; all others hold ``a[i*lanes + lane]``
     internal : whether only functions of this module call it
-    accumulate : arrays that a store adds to instead of setting
+    accumulate : arrays that a store adds to instead of setting; the tape must not load them
     name : of the function, by default the tape's
 
     Raises
@@ -48,32 +48,33 @@ def emit(
         raise ValueError(f"tape {tape.name}: stores into {', '.join(sorted(wrong))}, which has no lanes")
     w = Writer(module, name or tape.name, lanes, tape.arguments, internal=internal)
     read = {(o.array, o.at): k for k, o in enumerate(tape.operations) if o.code == "load"}
+    stores: dict[int, list[Store]] = defaultdict(list)
+    for s in tape.stores:
+        stores[s.source].append(s)
     value: dict[int, str] = {}
 
-    def need(number: int) -> str:
-        """The value of an operation, written with all it needs; an own stack, for sums may be thousands long."""
-        waiting = [number]
-        while waiting:
-            k = waiting[-1]
-            if k in value:
-                waiting.pop()
-                continue
+    def need(k: int) -> str:
+        if k not in value:
             o = tape.operations[k]
-            missing = [a for a in o.operands if a not in value]
-            if missing:
-                waiting.extend(reversed(missing))
-                continue
-            value[k] = _operation(w, o, [value[a] for a in o.operands], broadcast)
-            waiting.pop()
-        return value[number]
+            value[k] = _operation(w, o, [need(a) for a in o.operands], broadcast)
+        return value[k]
 
-    for s in tape.stores:
-        result = need(s.source)
-        if (s.array, s.at) in read:
-            need(read[s.array, s.at])  # what is overwritten is read first
-        if s.array in accumulate:
-            result = w.add(w.load(f"%{s.array}", s.at), result)
-        w.store(result, f"%{s.array}", s.at)
+    def put(k: int) -> None:
+        for s in stores[k]:
+            result = need(k)
+            if (s.array, s.at) in read:
+                need(read[s.array, s.at])  # what is overwritten is read first
+            if s.array in accumulate:
+                result = w.add(w.load(f"%{s.array}", s.at), result)
+            w.store(result, f"%{s.array}", s.at)
+
+    late = [k for k, o in enumerate(tape.operations) if o.code in NULLARY]  # loads and constants wait for their use
+    for k, o in enumerate(tape.operations):
+        if o.code not in NULLARY:
+            need(k)
+            put(k)
+    for k in late:
+        put(k)
     w.end()
 
 

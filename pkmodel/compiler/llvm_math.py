@@ -49,7 +49,7 @@ def library_symbol(code: str) -> str:
 
 
 def _polynomial(w: Writer, x: str, coefficients: list[float]) -> str:
-    """c0 + c1 x + c2 x^2 + ..., even and odd powers apart (Estrin 1960), which shortens the chain of dependent steps."""
+    """c0 + c1 x + c2 x^2 + ..., even and odd powers apart (Estrin 1960), so that fewer steps wait for others."""
     if len(coefficients) == 1:
         return w.number(coefficients[0])
     if len(coefficients) == 2:
@@ -105,9 +105,7 @@ def _split(w: Writer, x: str) -> tuple[str, str]:
     bits = w.bits(x)
     biased = w.on_bits("sub", bits, w.integer(_ROOT_HALF_BITS))
     biased = w.on_bits("lshr", w.on_bits("add", biased, w.integer(1 << 62)), w.integer(52))  # k + 1024
-    k = w.sub(
-        w.from_bits(w.on_bits("or", biased, w.integer(0x4330000000000000))), w.number(2.0**52 + 1024.0), EXACT
-    )
+    k = w.sub(w.from_bits(w.on_bits("or", biased, w.integer(0x4330000000000000))), w.number(2.0**52 + 1024.0), EXACT)
     shift = w.on_bits("shl", w.on_bits("sub", biased, w.integer(1024)), w.integer(52))
     m = w.from_bits(w.on_bits("sub", bits, shift))
     return w.select(small, w.sub(k, w.number(54.0), EXACT), k), m
@@ -208,7 +206,9 @@ def _pow(module: Module, name: str, lanes: int) -> None:
     broken = w.logic("and", w.compare("olt", "%x", zero), w.negate(whole))
     broken = w.logic("and", broken, w.compare("one", size, infinite))
     value = w.select(broken, w.number(math.nan), value)
-    value = w.select(w.logic("or", w.compare("uno", "%x", "%x"), w.compare("uno", "%y", "%y")), w.number(math.nan), value)
+    value = w.select(
+        w.logic("or", w.compare("uno", "%x", "%x"), w.compare("uno", "%y", "%y")), w.number(math.nan), value
+    )
     certain = w.logic("or", w.compare("oeq", "%y", zero), w.compare("oeq", "%x", one))
     w.end(w.select(certain, one, value))
 

@@ -19,8 +19,10 @@ d_r being what outputs inside the step contribute through the dense output's vec
 
 from __future__ import annotations
 
+import struct
+
 from .assembly import Module, Writer
-from .llvm_step import Tableau, _sum
+from .llvm_step import Tableau, weighted_sum
 
 
 def emit_tangent_step(module: Module, states: int, tableau: Tableau, lanes: int, *, stride: int) -> None:
@@ -53,12 +55,11 @@ def emit_tangent_step(module: Module, states: int, tableau: Tableau, lanes: int,
             if i:
                 earlier[-1], solved = w.sub(earlier[-1], w.load(argument, at)), earlier[-1]
                 w.store(earlier[-1], stages[i - 1], at)
-                last = bool((tableau.a[i, : i - 1] == tableau.a[i - 1, : i - 1]).all() and tableau.a[i, i - 1] == 1.0)
-                z = solved if last else _sum(w, tableau.a[i, :i].tolist(), earlier, w.load("%s", at))
+                z = solved if i > tableau.last_sum else weighted_sum(w, tableau.a[i, :i].tolist(), earlier, w.load("%s", at))
                 w.store(z, "%u", at)
             else:
                 z = w.load("%s", at)
-            w.store(_sum(w, [1.0], [w.mul(g, z)], w.mul(per_h, _sum(w, tableau.c[i, :i].tolist(), earlier))), k, at)
+            w.store(weighted_sum(w, [1.0], [w.mul(g, z)], w.mul(per_h, weighted_sum(w, tableau.c[i, :i].tolist(), earlier))), k, at)
         argument = "%u" if i else "%s"
         first = w.write(f"mul i64 {entries}, {i}") if stride == 1 else str(i)
         matrix = w.write(f"getelementptr inbounds double, ptr %M, i64 {first}")
@@ -112,7 +113,10 @@ def emit_stages(module: Module, states: int, tableau: Tableau, lanes: int) -> No
     ``y`` holds one number a state; ``K`` those of one lane of a vector, ``K[(j*n + i)*lanes]``.
     """
     w = Writer(module, "stages", lanes, ["y", "K", "Y", "U"])
-    columns = [_vector(tableau.a[:, j].tolist()) for j in range(tableau.stages)]
+    columns = [
+        f"<{', '.join(f'double 0x{struct.pack(">d", x).hex().upper()}' for x in column)}>"
+        for column in tableau.a.T.tolist()
+    ]
     with w.loop(states) as loop:
         at = loop.turn
         here = w.write(f"getelementptr inbounds [{lanes} x double], ptr %K, i64 {at}")
@@ -128,15 +132,8 @@ def emit_stages(module: Module, states: int, tableau: Tableau, lanes: int) -> No
     w.end()
 
 
-def _vector(numbers: list[float]) -> str:
-    """A constant vector of different numbers."""
-    from .assembly import constant  # replaced below
-
-    return constant(numbers)
-
-
 def emit_adjoint_step(module: Module, states: int, tableau: Tableau, lanes: int, *, outputs: bool) -> None:
-    """Write ``adjoint(y, q, ctl, w, K, l, d, V, Z, work, back, pbar)``, or ``adjoint_output``.
+    """Write ``adjoint(y, u, q, ctl, w, K, l, d, V, Z, work, back, bar)``, or ``adjoint_output``.
 
     Parameters
     ----------
@@ -148,31 +145,41 @@ def emit_adjoint_step(module: Module, states: int, tableau: Tableau, lanes: int,
 
     Notes
     -----
-    ``l`` is the cotangent of the new state and is only read; ``back``, that of the old one, is added to, and so is
-    ``pbar``. V, Z (8 n) and work (2 n) are overwritten.
+    ``u`` is the new state and ``l`` its cotangent; ``back``, that of the old one, is added to, and so is ``bar``.
+    V, Z (8 n) and work (3 n) are overwritten.
     """
     name = "adjoint_output" if outputs else "adjoint"
-    w = Writer(module, name, lanes, ["y", "q", "ctl", "w", "K", "l", "d", "V", "Z", "work", "back", "pbar"])
+    w = Writer(module, name, lanes, ["y", "u", "q", "ctl", "w", "K", "l", "d", "V", "Z", "work", "back", "bar"])
     K, V, Z = ([w.address(f"%{a}", j * states) for j in range(tableau.stages)] for a in "KVZ")
-    b = w.address("%work", states)
     dense = [w.address("%d", r * states) for r in range(3)]
-    per_h, g = w.load("%ctl", 0), w.load("%ctl", 1)
-    m = [*tableau.a[-1, :-1].tolist(), 1.0]
-    for i in reversed(range(tableau.stages)):
-        later = range(i + 1, tableau.stages)
+    b, shared = w.address("%work", states), w.address("%work", 2 * states)
+    per_h, g = w.load("%ctl", 0), w.address("%ctl", 1)
+    last = tableau.stages - 1
+    stem = tableau.last_sum
+    for i in range(last, -1, -1):
         with w.loop(states) as loop:
             at = loop.turn
-            w.store(_sum(w, tableau.a[i, :i].tolist(), [w.load(K[j], at) for j in range(i)], w.load("%y", at)), "%work", at)
-            total = _sum(w, [m[i]], [w.load("%l", at)])
+            if i >= stem:  # Y_i = Y_{i+1} - u_i, and y_new is the argument that would come next
+                argument = w.sub(w.load("%u" if i == last else "%work", at), w.load(K[i], at))
+            else:
+                argument = weighted_sum(w, tableau.a[i, :i].tolist(), [w.load(K[j], at) for j in range(i)], w.load("%y", at))
+            w.store(argument, "%work", at)
+            # all arguments from the stem on, and y_new, have the coefficients of the stem: their cotangents are summed
+            total = w.load("%l" if i in (last, last - 1) else shared, at)
+            if stem - 1 <= i < last:
+                total = w.add(total, w.load(Z[i + 1], at))
+                w.store(total, shared, at)
+            total = weighted_sum(w, [1.0 if i >= stem else tableau.a[stem, i]], [total])
+            middle = range(i + 1, stem)
+            total = weighted_sum(w, [tableau.a[j, i] for j in middle], [w.load(Z[j], at) for j in middle], total)
             if outputs:
-                total = _sum(w, tableau.dense[:, i].tolist(), [w.load(d, at) for d in dense], total)
-            total = _sum(w, [tableau.a[j, i] for j in later], [w.load(Z[j], at) for j in later], total)
-            if later:
-                total = w.add(total, w.mul(per_h, _sum(w, [tableau.c[j, i] for j in later], [w.load(V[j], at) for j in later])))
+                total = weighted_sum(w, tableau.dense[:, i].tolist(), [w.load(d, at) for d in dense], total)
+            if later := range(i + 1, last + 1):
+                known = weighted_sum(w, [tableau.c[j, i] for j in later], [w.load(V[j], at) for j in later])
+                total = w.add(total, w.mul(per_h, known))
             w.store(total, b, at)
             w.store(total, V[i], at)
         w.call("solve_transposed", "%w", V[i])
-        with w.loop(states) as loop:
-            w.store(w.sub(w.mul(g, w.load(V[i], loop.turn)), w.load(b, loop.turn)), Z[i], loop.turn)
-        w.call("pull", "%work", "%y", K[i], V[i], "%q", Z[i], "%back", "%pbar")
+        w.call("pull", "%work", "%y", K[i], V[i], b, "%q", g, Z[i], "%back", "%bar")
     w.end()
+

@@ -23,10 +23,12 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import llvmlite  # type: ignore[import-untyped, unused-ignore]
+from llvmlite import binding
+
 from ..errors import PkmodelError
 from .assembly import Module
-from .cache import cached_bytes
-from .codegen import CODE_VERSION
+from .cache import cached_bytes, code_digest, replace_bytes
 from .llvm import emit
 from .llvm_math import LIBRARY, library_symbol
 from .llvm_step import STEP_KERNELS, Tableau, emit_step
@@ -93,8 +95,6 @@ class Library:
     """
 
     def __init__(self, contents: bytes) -> None:
-        from llvmlite import binding
-
         header, _, code = contents.partition(b"\n")
         told = json.loads(header)
         self.lanes: int = told["lanes"]
@@ -141,7 +141,16 @@ def library(digest: str, build: Callable[[], Source], lanes: int | None = None) 
     def make() -> bytes:
         return compile_source(build(), width, host())
 
-    return Library(cached_bytes(_file(digest, width, host()), make) if digest else make())
+    if not digest:
+        return Library(make())
+    name = _file(digest, width, host())
+    contents = cached_bytes(name, make)
+    try:
+        return Library(contents)
+    except Exception:  # a file that is whole, but not what the linker takes
+        contents = make()
+        replace_bytes(name, contents)
+        return Library(contents)
 
 
 def compile_source(source: Source, lanes: int, target: Target) -> bytes:
@@ -153,8 +162,6 @@ def compile_source(source: Source, lanes: int, target: Target) -> bytes:
     lanes : int, patients computed at once [1]
     target : Target
     """
-    from llvmlite import binding
-
     text, names = assembly(source, lanes)
     header = json.dumps({"lanes": lanes, "names": names, "facts": dict(source.facts)})
     with _LOCK:
@@ -209,8 +216,6 @@ def available() -> str:
     """Why vector code cannot be made on this machine; empty where it can."""
     try:
         text = "define void @probe(ptr %x) { store <2 x double> splat (double 1.0), ptr %x, align 8\n ret void }"
-        from llvmlite import binding
-
         with _LOCK:
             _start()
             code = _machine(host()).emit_object(binding.parse_assembly(text))
@@ -241,24 +246,17 @@ def default_lanes() -> int:
 @lru_cache(maxsize=1)
 def host() -> Target:
     """The processor of this machine."""
-    from llvmlite import binding
-
     return Target(binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
 
 
 def _file(digest: str, lanes: int, target: Target) -> str:
     """Name of the file for all that machine code depends on."""
-    import llvmlite
-    from llvmlite import binding
-
-    told = (digest, CODE_VERSION, lanes, target.cpu, target.features, binding.get_process_triple())
+    told = (digest, code_digest(), lanes, target.cpu, target.features, binding.get_process_triple())
     text = "\n".join(map(str, (*told, llvmlite.__version__, binding.llvm_version_info)))
     return f"pkmodel_machine_{hashlib.sha256(text.encode()).hexdigest()[:32]}.o"
 
 
 def _machine(target: Target) -> Any:
-    from llvmlite import binding
-
     return binding.Target.from_triple(binding.get_process_triple()).create_target_machine(
         cpu=target.cpu, features=target.features, opt=2, jit=True
     )
@@ -267,8 +265,6 @@ def _machine(target: Target) -> Any:
 @lru_cache(maxsize=1)
 def _start() -> None:
     """Tell LLVM what processor this is, and where the C library's functions lie."""
-    from llvmlite import binding
-
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     mathematics = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else ctypes.util.find_library("m"))

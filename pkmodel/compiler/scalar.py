@@ -6,7 +6,7 @@ Each kernel becomes a function of arrays with one line an operation, as in ::
         v2 = y[0]*q[2]
         f[0] = -v2
 
-and, under the same name without the underscore, a C function of pointers, so that a driver cannot tell the two back ends
+and, under the same name without the underscore, a C function of pointers, so that a driver cannot tell the back ends
 apart. The step, its dense output and the interpolation are those of `llvm_step`, as loops.
 """
 
@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import cached_module
-from .codegen import CODE_VERSION
+from .cache import cached_module, code_digest
 from .tape import Operation, Tape
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def scalar_library(digest: str, build: Callable[[], Source]) -> ScalarLibrary:
     build : writes the programs; called only where no module is found
     """
     text = "" if digest else module_text(build())
-    key = hashlib.sha256(f"scalar:{CODE_VERSION}:{digest}:{text}".encode()).hexdigest()
+    key = hashlib.sha256(f"scalar:{code_digest()}:{digest}:{text}".encode()).hexdigest()
     return ScalarLibrary(cached_module(key, lambda: text or module_text(build())))
 
 

@@ -5,7 +5,7 @@ patients. `second_order` has the matrices; `llvm_sensitivity` puts the programs 
 
 Array names: y, u, Y: state at the start of the step, result and argument of a stage; s: derivative of y; M: the
 matrices of the stages; weights: derivatives of the levers; dp: those of the parameters; v: solution of a transposed
-solve; back, bar, pbar: cotangents of y, of the levers, of the parameters.
+solve with right-hand side b; back, bar, pbar: cotangents of y, of the levers, of the parameters.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class SensitivityPrograms:
 
         prepare(Y, u, y, q, M)               the matrices of a stage
         push(Z, s, M, k)                     k += [J(Y) - J(y)] Z + G s
-        pull(Y, y, u, v, q, z, back, bar)    z += [J(Y) - J(y)]' v; back += z + G' v; bar += F' v
+        pull(Y, y, u, v, b, q, g, z, back, bar)
+                                             z = g v - b + [J(Y) - J(y)]' v; back += z + G' v; bar += F' v
 
     Parameters
     ----------
@@ -167,7 +168,9 @@ def _pull(programs: Programs, second: SecondOrder, constants: Constants) -> Tape
             total[e.column] = builder.apply("add" if sign > 0 else "sub", total[e.column], product)
         return total
 
-    z = gather(second.moving, {j: builder.load("z", j) for j in range(n)})
+    g = builder.load("g", 0)
+    b = [builder.load("b", i) for i in range(n)]
+    z = gather(second.moving, {j: builder.apply("sub", builder.apply("mul", g, v[j]), b[j]) for j in range(n)})
     back = {j: builder.apply("add", builder.load("back", j), z[j]) for j in range(n)}
     results = {
         "z": z,
@@ -177,7 +180,7 @@ def _pull(programs: Programs, second: SecondOrder, constants: Constants) -> Tape
     for array, values in results.items():
         for at, number in sorted(values.items()):
             builder.store(array, at, number)
-    return builder.tape("pull", "Y", "y", "u", "v", "q", "z", "back", "bar")
+    return builder.tape("pull", "Y", "y", "u", "v", "b", "q", "g", "z", "back", "bar")
 
 
 def _products(builder: Builder, write: Lowering, elements: Iterable[Element], vector: str) -> dict[int, list[int]]:

@@ -3,11 +3,11 @@
 The pattern of the Jacobian never changes (Curtis, Powell and Reid 1974, doi:10.1093/imamat/13.1.117), so elimination
 becomes straight-line code without indices, as in KPP (Sandu and Sander 2006, doi:10.5194/acp-6-187-2006). The next
 pivot is the one with the least (r - 1)(c - 1), r and c its counts of nonzeros in row and column (Markowitz 1957,
-doi:10.1287/mnsc.3.3.255). Pivots stay on the diagonal: mass balance makes W nearly diagonally dominant; `solve` in
-`pivoted` is for when it is not, which the last entry of w tells.
+doi:10.1287/mnsc.3.3.255). Pivots stay on the diagonal: mass balance makes W nearly diagonally dominant;
+`solve.pivoted` is for when it is not, which the last entry of w tells.
 
-Signs are chosen so that a system of flows is computed with positive numbers only. With N = -(off-diagonal part), and
-d the diagonal, eliminating column k is::
+Signs are chosen so that a system of flows adds what is positive, the diagonal apart. With N = -(off-diagonal part),
+and d the diagonal, eliminating column k is::
 
     d_k <- 1/d_k,   m_ik = N_ik d_k,   N_ij <- N_ij + m_ik N_kj,   d_i <- d_i - m_ik N_ki
 

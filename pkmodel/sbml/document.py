@@ -6,6 +6,7 @@ libsbml reads the XML. What pkmodel cannot follow is refused here, by name, elem
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,8 +118,13 @@ def libsbml() -> ModuleType:
     return library  # type: ignore[no-any-return]
 
 
-def read_document(source: str | Path) -> Document:
+def read_document(source: str | Path, names: str = "id") -> Document:
     """Read a file, or the text of one (anything that contains ``<sbml``).
+
+    Parameters
+    ----------
+    source : path, or the text itself [text]
+    names : "id", or "name" to call things by the names a person gave them, where these are unique
 
     Raises
     ------
@@ -127,19 +133,21 @@ def read_document(source: str | Path) -> Document:
     """
     library = libsbml()
     if isinstance(source, str) and "<sbml" in source:
-        who, raw = "SBML text", library.readSBMLFromString(source)
+        # libsbml would put a missing first line on a line of its own and count one too many ever after
+        whole = source if source.lstrip().startswith("<?xml") else f'<?xml version="1.0" encoding="UTF-8"?>{source}'
+        who, raw = "SBML text", library.readSBMLFromString(whole)
     else:
         path = Path(source)
         if not path.is_file():
             raise ModelError(f"{path}: there is no such file; give the path of an SBML file, or its text")
         who, raw = str(path), library.readSBMLFromFile(str(path))
-    return _Reader(raw, who).document()
+    return _Reader(raw, who, names).document()
 
 
 class _Reader:
     """One pass over the libsbml document."""
 
-    def __init__(self, raw: Any, who: str) -> None:
+    def __init__(self, raw: Any, who: str, names: str) -> None:
         self.raw, self.who = raw, who
         self.library = libsbml()
         for i in range(raw.getNumErrors()):
@@ -150,9 +158,20 @@ class _Reader:
         self.model = raw.getModel()
         if self.model is None:
             raise ModelError(f"{who}: no <model> in the file")
-        self.safe = SafeNames()
+        self.safe = SafeNames(self.wishes() if names == "name" else None)
         self.functions: dict[str, Function] = {}
         self.names: dict[str, Math] = {}
+
+    def wishes(self) -> dict[str, str]:
+        """What a person called each thing; a species with its compartment, as names repeat from one to the next."""
+        m = self.model
+        called = {e.getId(): e.getName() for e in (*m.getListOfCompartments(), *m.getListOfParameters())}
+        for s in m.getListOfSpecies():
+            where = m.getCompartment(s.getCompartment())
+            called[s.getId()] = f"{where.getName()}_{s.getName()}" if where and s.getName() else ""
+        called |= {r.getId(): r.getName() for r in m.getListOfReactions()}
+        counts = Counter(called.values())
+        return {id: name for id, name in called.items() if name and counts[name] == 1}
 
     def refuse(self, element: Element, what: str, advice: str = "") -> ModelError:
         label = element.getId() or element.getElementName()
@@ -236,7 +255,7 @@ class _Reader:
 
     def compartments(self) -> Iterator[Quantity]:
         for c in self.model.getListOfCompartments():
-            flat = c.isSetSpatialDimensions() and c.getSpatialDimensionsAsDouble() == 0
+            flat = _is_flat(c)
             given = c.getSize() if c.isSetSize() else math.nan
             yield Quantity(
                 id=self.safe(c.getId()),
@@ -257,7 +276,7 @@ class _Reader:
                     f"{self.who}, line {s.getLine()}: species {s.getId()!r} is in the compartment "
                     f"{s.getCompartment()!r}, which is not defined"
                 )
-            flat = where.isSetSpatialDimensions() and where.getSpatialDimensionsAsDouble() == 0
+            flat = _is_flat(where)
             given = s.getInitialConcentration() if s.isSetInitialConcentration() else math.nan
             yield Quantity(
                 id=self.safe(s.getId()),
@@ -374,6 +393,12 @@ class _Reader:
                 at_trigger=e.getUseValuesFromTriggerTime(),
                 line=e.getLine(),
             )
+
+
+def _is_flat(compartment: Element) -> bool:
+    """Whether it is a point, whose species have amounts only."""
+    point = compartment.isSetSpatialDimensions() and compartment.getSpatialDimensionsAsDouble() == 0
+    return point and not compartment.isSetSize()
 
 
 def _references(reaction: Element) -> Iterable[Element]:

@@ -63,7 +63,7 @@ class Equations:
         kept = {
             q.id
             for q in d.quantities.values()
-            if q.kind == "species" and not q.means_amount and q.compartment in moving | self.assigned
+            if q.kind == "species" and not (q.means_amount and q.is_amount) and q.compartment in moving | self.assigned
         }
         return tuple(id for id in d.quantities if id in moving | (kept - self.assigned))
 
@@ -160,8 +160,6 @@ class Equations:
 
     def given(self, q: Quantity) -> sp.Expr:
         """The number of the file, as a parameter unless it is zero."""
-        if math.isnan(q.value):
-            raise ModelError(f"{self.document.who}: {q.kind} {q.id!r} has no value; give it one in the file")
         return ZERO if q.value == 0 else symbol(self.initial_name(q.id))
 
     def initial_name(self, id: str) -> str:
@@ -215,7 +213,9 @@ class Equations:
             q = self.document.quantities.get(s.name)
             if q is not None and q.kind == "reference" and q.id in self.still and q.id not in self.document.initial:
                 if math.isnan(q.value):
-                    raise ModelError(f"{self.document.who}: stoichiometry {q.id!r} has no value; give it one in the file")
+                    raise ModelError(
+                        f"{self.document.who}: stoichiometry {q.id!r} has no value; give it one in the file"
+                    )
                 fixed[s] = number(q.value)
         return self.formula(amount.xreplace(fixed))
 
@@ -246,4 +246,3 @@ class Equations:
             done[id] = work(id)
             self._path.pop()
         return done[id]
-

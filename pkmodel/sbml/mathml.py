@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import sympy as sp
@@ -65,7 +66,12 @@ def as_number(x: Math) -> sp.Expr:
 
 def as_truth(x: Math) -> Boolean:
     """A number as the condition that it is not 0, a truth value as itself."""
-    return x if is_truth(x) else sp.Ne(x, 0)
+    return _without_choices(x if is_truth(x) else sp.Ne(x, 0))
+
+
+def _without_choices(x: Math) -> Math:
+    """A condition in and, or, not: SymPy makes an if-then-else of conditions out of a piecewise in a condition."""
+    return x.replace(sp.ITE, lambda c, a, b: (c & a) | (~c & b)) if x.has(sp.ITE) else x
 
 
 def to_sympy(node: Any, scope: Scope) -> Math:
@@ -89,14 +95,14 @@ def _chain(relation: Callable[[Any, Any], Any]) -> Callable[[Sequence[Math]], Bo
 
     def compare(args: Sequence[Math]) -> Boolean:
         x = [as_number(a) for a in args]
-        return sp.And(*(relation(a, b) for a, b in zip(x, x[1:], strict=False)))
+        return sp.And(*(relation(a, b) for a, b in pairwise(x)))
 
     return compare
 
 
 def _equal(args: Sequence[Math]) -> Boolean:
     if all(map(is_truth, args)):
-        return sp.And(*(_same(a, b) for a, b in zip(args, args[1:], strict=False)))
+        return sp.And(*(_same(a, b) for a, b in pairwise(args)))
     return _chain(sp.Eq)(args)
 
 
@@ -118,9 +124,9 @@ def _truncated(a: sp.Expr, b: sp.Expr) -> sp.Expr:
 
 def _power(x: sp.Expr, n: sp.Expr) -> sp.Expr:
     """x**n; a tower of numbers that no double can hold is not begun."""
-    if x.is_Rational and n.is_Rational and abs(x) not in (0, 1):
-        if abs(n) * abs(math.log10(abs(x.p)) - math.log10(x.q)) > _LARGEST_EXPONENT:
-            raise TypeError
+    numbers = x.is_Rational and n.is_Rational and abs(x) not in (0, 1)
+    if numbers and abs(n) * abs(math.log10(abs(x.p)) - math.log10(x.q)) > _LARGEST_EXPONENT:
+        raise TypeError
     return x**n
 
 
@@ -286,7 +292,7 @@ class _Walk:
             for value, condition in reversed(pairs):
                 result = sp.Or(sp.And(condition, value), sp.And(sp.Not(condition), result))
             return result
-        return sp.Piecewise(*((as_number(v), c) for v, c in pairs), (as_number(otherwise), True))
+        return _without_choices(sp.Piecewise(*((as_number(v), c) for v, c in pairs), (as_number(otherwise), True)))
 
     def call(self, name: str, args: Sequence[Math]) -> Math:
         function = self.scope.functions.get(name)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import keyword
+from collections.abc import Mapping
 
 from ..errors import ExpressionError
 from ..expressions import check_name
 
 
 class SafeNames:
-    """Gives each id of a file a name that a model may use, always the same one; `original` maps them back."""
+    """Gives each id of a file a name that a model may use, always the same one; `original` maps them back.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    wishes : id -> what to name it after; default the id itself
+    """
+
+    def __init__(self, wishes: Mapping[str, str] | None = None) -> None:
         self.original: dict[str, str] = {}
         self._safe: dict[str, str] = {}
+        self._wishes = wishes or {}
 
     def __call__(self, id: str) -> str:
         """The name of an id of the file."""
         if id not in self._safe:
-            self._safe[id] = self._new(id)
+            self._safe[id] = self._new(self._wishes.get(id, id))
             self.original[self._safe[id]] = id
         return self._safe[id]
 

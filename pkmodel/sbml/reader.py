@@ -2,8 +2,8 @@
 
 Units. Where the file declares every unit and all its formulas fit them, parameters keep their units and pkmodel
 converts (nmol, h, L ...). Where it does not, which is the rule rather than the exception, numbers stay as they are in
-the file, units are "1", and one fixed parameter, ``per_time`` [1/h], says what the file's unit of time is: declared,
-hours in it are counted exactly; not declared, one unit of the file's time is one hour. `Model.references` says which.
+the file, units are "1", and one fixed parameter, ``per_time`` [1/h], says how many of the file's units of time are an
+hour: as declared; else as in the units of its parameters, if these agree on one; else 1. `Model.references` says which.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..model import OUTSIDE, Compartment, Event, Flow, Model, Observable, Parame
 from ..units import dimension
 from .document import Document, Quantity, read_document
 from .equations import Equations
-from .units import amount_unit, assert_consistent, hours, over, per_hour, time_dimension, unit_of
+from .units import amount_unit, assert_consistent, clock, over, per_hour, time_dimension, unit_of
 
 UNITS = ("auto", "none")
-_OPEN = (math.inf, -math.inf)
+NAMES = ("id", "name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Imported:
     model : Model
     values : id of the file -> its value in a formula of the file (of a species, amount or concentration), in terms of
         parameters and compartments of `model` and time
-    amounts : id of a species -> its amount, in the same terms
+    amounts, concentrations : id of a species -> its amount and concentration, in the same terms
     starts : id of the file -> parameter of `model` that holds its initial value; absent where that is a formula or zero
     per_time : units of time of the file in one hour [1/h]
     """
@@ -44,11 +44,12 @@ class Imported:
     model: Model
     values: Mapping[str, sp.Expr]
     amounts: Mapping[str, sp.Expr]
+    concentrations: Mapping[str, sp.Expr]
     starts: Mapping[str, str]
     per_time: float
 
 
-def read_sbml(source: str | Path, units: str = "auto") -> Model:
+def read_sbml(source: str | Path, units: str = "auto", names: str = "id") -> Model:
     """Read a model from SBML, Level 2 or 3 core.
 
     Species become compartments that hold amounts; an observable of the same name is what the id means in the file,
@@ -59,6 +60,8 @@ def read_sbml(source: str | Path, units: str = "auto") -> Model:
     ----------
     source : path of a file, or its text [text]
     units : "auto" (as declared, if all formulas agree with the declarations) or "none" (numbers and time as they are)
+    names : "id" (the file's ids) or "name" (what a person called things, where that is unique; a species goes by
+        compartment and name)
 
     Returns
     -------
@@ -70,21 +73,23 @@ def read_sbml(source: str | Path, units: str = "auto") -> Model:
         The file is not SBML, refers to what it does not define, or uses an algebraic rule, a delay, a fast reaction, a
         package or another construct that is not supported; the message names it, its element and its line.
     """
-    return import_sbml(source, units).model
+    return import_sbml(source, units, names).model
 
 
-def import_sbml(source: str | Path, units: str = "auto") -> Imported:
+def import_sbml(source: str | Path, units: str = "auto", names: str = "id") -> Imported:
     """Read a model from SBML, and what each id of the file means in it (see `read_sbml`)."""
     if units not in UNITS:
         raise ModelError(f"read_sbml: units={units!r} is not known; allowed: {', '.join(UNITS)}")
-    document = read_document(source)
+    if names not in NAMES:
+        raise ModelError(f"read_sbml: names={names!r} is not known; allowed: {', '.join(NAMES)}")
+    document = read_document(source, names)
     equations = Equations(document)
     if units == "auto":
         try:
             return _Build(equations, Declared(document)).imported()
         except _Undeclared as reason:
-            return _Build(equations, Bare(document, hours(document), str(reason))).imported()
-    return _Build(equations, Bare(document, 1.0, "as asked for")).imported()
+            return _Build(equations, Bare(*clock(document), str(reason))).imported()
+    return _Build(equations, Bare(1.0, "", "as asked for")).imported()
 
 
 class _Undeclared(Exception):
@@ -162,14 +167,11 @@ class Declared:
 
 
 class Bare:
-    """Numbers without units; `hours` in one unit of time, None where the file does not say."""
+    """Numbers without units; `hours` in one unit of the file's time, and how that is known."""
 
-    def __init__(self, document: Document, hours: float | None, reason: str) -> None:
-        self.per_time: float = 1.0 / (hours or 1.0)
-        self._note = f"numbers as in the file, without units ({reason}); "
-        self._note += "its unit of time is not declared and counts as one hour" if hours is None else f"{hours:g} h"
-        if hours is not None:
-            self._note = self._note.replace(f"{hours:g} h", f"one unit of its time is {hours:.6g} h")
+    def __init__(self, hours: float, known: str, reason: str) -> None:
+        self.per_time: float = 1.0 / hours
+        self._note = f"numbers as in the file, without units ({reason})" + (f"; {known}" if known else "")
 
     def value(self, q: Quantity) -> str:
         """Unit of the number in the file."""
@@ -217,20 +219,21 @@ class _Build:
             origin="" if d.who == "SBML text" else d.who,
         )
         self.units.verify(model)
-        names = [*d.quantities, *d.reactions]
+        known = {*parameters, *compartments, TIME}
+        names = [
+            n for n in (*d.quantities, *d.reactions) if {s.name for s in self.timed(e.value(n)).free_symbols} <= known
+        ]
+        amounts = {n: self.timed(e.amount(n)) for n in names if n in d.quantities and d.quantities[n].kind == "species"}
+        volumes = {n: self.timed(e.value(d.quantities[n].compartment)) for n in amounts}
         return Imported(
             model=model,
-            values={d.original[n]: self.timed(e.value(n)) for n in names if self.is_worth_something(n, parameters)},
-            amounts={d.original[n]: self.timed(e.amount(n)) for n, q in d.quantities.items() if q.kind == "species"
-                     and self.is_worth_something(n, parameters)},
+            values={d.original[n]: self.timed(e.value(n)) for n in names},
+            amounts={d.original[n]: x for n, x in amounts.items()},
+            concentrations={d.original[n]: x / volumes[n] for n, x in amounts.items()},
             starts={d.original[n]: p for n in e.states if (p := e.initial_name(n)) in parameters}
             | {d.original[n]: n for n in e.constants if n in parameters and parameters[n].formula is None},
             per_time=1.0 if self.units.per_time is None else self.units.per_time,
         )  # fmt: skip
-
-    def is_worth_something(self, id: str, parameters: Mapping[str, Parameter]) -> bool:
-        known = {*parameters, *self.equations.states, TIME}
-        return all(s.name in known for s in self.timed(self.equations.value(id)).free_symbols)
 
     def timed(self, expression: sp.Expr) -> sp.Expr:
         """Time in hours in place of the file's."""
@@ -293,14 +296,24 @@ class _Build:
     def events(self) -> Iterator[Event]:
         e = self.equations
         for event in self.document.events:
-            changed = {t: self.timed(e.formula(x)) for t, x in event.assignments.items()}
             assignments = {}
-            for target, x in changed.items():
+            for target, formula in event.assignments.items():
+                x = self.timed(e.formula(formula))
                 q = self.document.quantities[target]
                 if target in e.assigned:
-                    raise ModelError(f"{self.document.who}, line {event.line}: {event.id} sets {target}, which has a rule")
+                    raise ModelError(
+                        f"{self.document.who}, line {event.line}: {event.id} sets {target}, which has a rule"
+                    )
                 if q.kind == "species" and not q.means_amount:
-                    x = x * changed.get(q.compartment, self.timed(e.value(q.compartment)))
+                    volume = e.value(q.compartment)  # before the event: the amount does not change with it
+                    late = event.at_trigger and event.delay != 0
+                    if late and any(s.name not in e.still and s.name not in e.derived for s in volume.free_symbols):
+                        raise ModelError(
+                            f"{self.document.who}, line {event.line}: {event.id} sets the concentration of {target} "
+                            f"after a delay to what it was at trigger time, while the size of {q.compartment} changes; "
+                            "this is not supported; set an amount (hasOnlySubstanceUnits)"
+                        )
+                    x = x * self.timed(volume)
                 assignments[target] = x
             yield Event(
                 name=event.id,
@@ -327,6 +340,10 @@ class _Build:
         for event in events:
             expressions += [event.trigger, event.delay, *event.assignments.values()]
             expressions += [event.priority] if event.priority is not None else []
+        document, quantities = self.document, self.document.quantities
+        expressions += [
+            self.formula(n) for n, q in quantities.items() if q.kind != "reference" and n not in document.rate
+        ]
         waiting = {s.name for e in expressions for s in e.free_symbols}
         done: set[str] = set()
         while waiting:
@@ -356,10 +373,10 @@ class _Build:
             )
         for id, q in d.quantities.items():
             if id in e.derived or (id in e.still and id in d.initial):
-                if id in used or q.kind == "parameter":
+                if id in used or q.kind != "reference":
                     unit = self.units.meaning(q)
                     out[id] = Parameter(name=id, unit=unit, formula=self.formula(id), meaning=self.meaning(q))
-            elif id in e.still and (id in used or (q.kind == "parameter" and math.isfinite(q.value))):
+            elif id in e.still and (id in used or (q.kind != "reference" and not math.isnan(q.value))):
                 out[id] = self.number(q, id, self.units.value(q))
             elif id in e.states and (name := e.initial_name(id)) in used:
                 made = self.number(q, name, self.units.value(q))
@@ -367,7 +384,9 @@ class _Build:
         return out
 
     def number(self, q: Quantity, name: str, unit: str) -> Parameter:
-        if math.isnan(q.value) or q.value in _OPEN:
-            found = "no value" if math.isnan(q.value) else f"the value {q.value}"
-            raise ModelError(f"{self.document.who}: {q.kind} {q.id!r} has {found}, and formulas use it; give it a number")
-        return Parameter(name=name, unit=unit, value=q.value, meaning=self.meaning(q))
+        if math.isinf(q.value):
+            raise ModelError(
+                f"{self.document.who}: {q.kind} {q.id!r} has the infinite value {q.value}; give it a number"
+            )
+        value = None if math.isnan(q.value) else q.value  # none: it must be given before a run
+        return Parameter(name=name, unit=unit, value=value, meaning=self.meaning(q))

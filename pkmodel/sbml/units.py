@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import sympy as sp
 
 from ..dimensions import dimension_of, multiply
-from ..errors import PkmodelError, UnitError
+from ..errors import UnitError
 from ..expressions import TIME, to_text
 from ..units import Dimension, dimension, factor
 from .document import Document, Element, Quantity
@@ -29,17 +30,19 @@ _BASE = {
     "second": "s",
     "sievert": "Sv",
 }
-# Names for whole multiples, tried in this order.
-_NAMED = {
-    "s": "s min h d wk ms us".split(),
-    "mol": "mol mmol umol nmol pmol fmol".split(),
-    "L": "L dL mL uL".split(),
-    "g": "g kg mg ug ng".split(),
-    "kg": "kg g mg ug ng".split(),
-    "m": "m dm cm mm um".split(),
-    "Bq": "Bq kBq MBq GBq".split(),
-    "Gy": "Gy mGy".split(),
+# Names to spell a unit with, by base dimension, tried in this order; a length cubed is a volume.
+_NAMES = {
+    "time": "h min s d wk ms us".split(),
+    "substance": "nmol pmol umol mmol mol fmol".split(),
+    "volume": "L mL uL dL".split(),
+    "length": "m dm cm mm um".split(),
+    "mass": "g kg mg ug ng".split(),
+    "activity": "MBq kBq Bq GBq".split(),
+    "dose": "Gy mGy".split(),
+    "count": ["count"],
+    "equivalent_dose": "Sv mSv".split(),
 }
+_ROUNDING = 1e-9  # 1/60 is written with some fifteen digits
 
 
 def unit_text(name: str, definitions: Mapping[str, Element]) -> str:
@@ -54,24 +57,43 @@ def unit_text(name: str, definitions: Mapping[str, Element]) -> str:
         return ""
     if name not in definitions:
         return _base(name)
-    size, top, bottom = 1.0, [], []
+    parts = ["1"]
+    size = 1.0
     for unit in definitions[name].getListOfUnits():
-        base = _base(_kind(unit))
         exponent = unit.getExponentAsDouble()
-        multiple = unit.getMultiplier() * 10.0 ** unit.getScale()
-        if base == "1":
-            size *= multiple**exponent
-            continue
-        spelled, rest = _named(base, multiple)
-        size *= rest**exponent
-        side = top if exponent > 0 else bottom
-        if exponent:
-            side.append(spelled if abs(exponent) == 1 else f"{spelled}^{abs(exponent):g}")
-    text = " ".join(top) + "".join(f"/{b}" for b in bottom)
-    text = text if top else f"1{text}"
-    if size == 1.0:
-        return text
-    return f"{size!r} {text}".replace("e+", "e") if text != "1" else f"{size!r}".replace("e+", "e")
+        size *= (unit.getMultiplier() * 10.0 ** unit.getScale()) ** exponent
+        parts.append(f"{_base(_kind(unit))}^({exponent:g})")
+    plain = " ".join(parts)
+    return spelled(size * factor(plain), dimension(plain))
+
+
+def spelled(size: float, of: Dimension) -> str:
+    """The unit of a dimension that is `size` canonical units, with a number in front where no name fits.
+
+    Parameters
+    ----------
+    size : canonical units in one of it
+    of : its dimension
+    """
+    powers = {n: e for n, e in of.exponents}
+    if "length" in powers and powers["length"] % 3 == 0:
+        powers = {"volume" if n == "length" else n: e / 3 if n == "length" else e for n, e in powers.items()}
+    choices = [_NAMES[n] for n in powers]
+    for names in product(*choices):
+        found = math.prod(factor(n) ** e for n, e in zip(names, powers.values(), strict=True))
+        if math.isclose(found, size, rel_tol=_ROUNDING):
+            return _text(names, powers)
+    first = tuple(c[0] for c in choices)
+    rest = size / math.prod(factor(n) ** e for n, e in zip(first, powers.values(), strict=True))
+    text = _text(first, powers)
+    return (f"{rest!r}" if text == "1" else f"{rest!r} {text}").replace("e+", "e")
+
+
+def _text(names: tuple[str, ...], powers: Mapping[str, float]) -> str:
+    """Names with their exponents, those below the line behind a slash."""
+    written = [(n if abs(e) == 1 else f"{n}^{abs(e):g}", e > 0) for n, e in zip(names, powers.values(), strict=True)]
+    above, below = [w for w, up in written if up], [w for w, up in written if not up]
+    return (" ".join(above) or "1") + "".join(f"/{w}" for w in below)
 
 
 def _kind(unit: Element) -> str:
@@ -84,14 +106,6 @@ def _base(kind: str) -> str:
     if kind not in _BASE:
         raise UnitError(f"unit {kind!r} is not supported; known: {', '.join(_BASE)}")
     return _BASE[kind]
-
-
-def _named(base: str, multiple: float) -> tuple[str, float]:
-    """The unit of that size and what is left over, e.g. (s, 60) -> (min, 1)."""
-    for name in _NAMED.get(base, ()):
-        if math.isclose(factor(name) / factor(base), multiple, rel_tol=1e-12):
-            return name, 1.0
-    return base, multiple
 
 
 def unit_of(q: Quantity, document: Document) -> str:
@@ -157,10 +171,28 @@ def time_dimension() -> dict[str, Dimension]:
     return {TIME: dimension("h")}
 
 
-def hours(document: Document) -> float | None:
-    """Hours in one unit of time of the file; None where it is not declared or no time."""
+def clock(document: Document) -> tuple[float, str]:
+    """Hours in one unit of time of the file, and how that is known."""
     try:
-        text = unit_text(document.time_unit, document.units)
-        return factor(text) if text and dimension(text) == dimension("h") else None
-    except PkmodelError:
-        return None
+        declared = unit_text(document.time_unit, document.units)
+    except UnitError:
+        declared = ""
+    if declared and dimension(declared) == dimension("h"):
+        return factor(declared), f"its unit of time is {declared}, as declared"
+    used = {w for q in document.quantities.values() for w in _times_in(q, document)}
+    if len(used) == 1:
+        (found,) = used
+        return factor(
+            found
+        ), f"its unit of time is not declared and taken to be {found}, as in the units of its parameters"
+    return 1.0, "its unit of time is not declared and counts as one hour"
+
+
+def _times_in(q: Quantity, document: Document) -> set[str]:
+    """Units of time in the unit of a parameter."""
+    if q.kind != "parameter":
+        return set()
+    try:
+        return {w.partition("^")[0] for w in unit_of(q, document).replace("/", " ").split()} & {*_NAMES["time"]}
+    except UnitError:
+        return set()

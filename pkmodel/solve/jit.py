@@ -3,7 +3,8 @@
 Options, and why: ``cache=True`` stores machine code beside the source (or in the user's cache folder where the
 source cannot be written to), so only the first process ever compiles. ``error_model="numpy"`` makes 0/0 a NaN that the
 solvers test for, instead of an exception inside a step. ``fastmath`` stays off: it lets the compiler assume
-that no NaN exists, and that test would be void.
+that no NaN exists, and that test would be void. ``nogil=True`` lets threads run side by side: no compiled function
+touches a Python object.
 
 numba's cache looks only at the age of the file that holds the outermost function. So compiled functions call
 compiled functions of their own file only, and constants from elsewhere are passed in as arguments.
@@ -30,5 +31,5 @@ def njit[F: Callable[..., object]](signature: str | None = None, *, cache: bool 
         module that is not always imported under one name (a test, a script) must say no.
     """
     untyped: Any = numba.njit  # numba has no types of its own; whether a stub package is installed must not matter
-    decorator: Callable[[F], F] = untyped(signature, cache=cache, error_model="numpy", fastmath=False)
+    decorator: Callable[[F], F] = untyped(signature, cache=cache, error_model="numpy", fastmath=False, nogil=True)
     return decorator

@@ -1,19 +1,22 @@
 """The driver: many patients at once, one on each lane of the vector unit, none waiting for another.
 
-The kernels (`rosenbrock`, and the model's own) advance L patients with one instruction stream. Each lane has its own
-time, step size, error test, records and outputs; when its patient is finished it takes the next. A lane never reads
+The kernels (`rosenbrock`, and the model's own) advance L patients with one stream of instructions. Each lane has its
+own time, step size, error test, records and outputs; when its patient is finished it takes the next. A lane never reads
 another's numbers, so a patient's result is the same to the last bit whoever shares the vector, and a failure stays
 where it happened.
 
 **A lane's life.** Load parameters, compute constants and initial state, apply the records at time 0. Step until the next
-record, which a step always meets exactly (the one or two steps before are shortened); apply the records of that time;
-choose a new first step; go on. Outputs between the ends of a step come from its polynomial; outputs at the time of
-a record come after all records of that time.
+record, which a step always meets exactly (the one before is shortened to make room); apply the records of that time;
+choose a new first step; go on. Outputs between the ends of a step come from its polynomial; outputs at the time of a
+record come after all records of that time.
 
-**Error control.** e^2 = mean over states of (u_8 / (atol + rtol max(|y|, |y_new|)))^2. A step with e <= 1 is accepted, and the
-next has the size h' = h min(GROW, max(SHRINK, SAFETY e^-I e_before^P)), a proportional-integral controller (Gustafsson
-1991, doi:10.1145/210232.210242). After a record the first step follows from y and f, as in Hairer, Noersett & Wanner (1993,
-II.4, doi:10.1007/978-3-540-78862-1).
+**Error control.** e^2 = mean over states of (u_8 / (atol + rtol max(|y|, |y_new|)))^2. A step with e <= 1 is accepted,
+and the next has the size h min(GROW, max(SHRINK, SAFETY e^(-1/5))) (Hairer & Wanner 1996, Solving Ordinary Differential
+Equations II, IV.7, doi:10.1007/978-3-642-05221-7). The memory of a PI controller was tried on receptor models and cost
+steps at equal error.
+
+**First step,** at the start and after each record. A method of order 5 errs by about |f| h (L h)^4 in a step, where L says
+how fast f changes; `_first_steps` measures both along a short trial and makes that one tolerance.
 
 **Replay.** The steps of a run can be written down (`march` returns them) and walked again with other parameters, without
 any error test: the result is then a smooth function of the parameters. A step that met a record is stored as a negative
@@ -21,6 +24,8 @@ number and meets the record again wherever it has moved.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,252 +45,445 @@ OK, TOO_MANY_STEPS, STEP_TOO_SMALL, NOT_FINITE, PIVOT_GROWTH = 0, 1, 2, 3, 8
 GAMMA = 0.21193756319429014  # rosenbrock.GAMMA
 MAX_GROWTH = 1e10  # of a multiplier in the LU without pivoting: beyond it a solve has fewer digits than a step needs
 TRIES = 3  # smaller steps tried before the fixed order of pivots is given up
-
+SMALLEST = 1e-15  # step size, as a part of the time to reach
 SAFETY, SHRINK, GROW = 0.9, 0.1, 6.0
-INTEGRAL, PROPORTIONAL = 0.2, 0.0
+FIRST = 0.1  # longest first step, as a part of the way to the next record
+
+
+class Code(NamedTuple):
+    """A model's machine code.
+
+    Attributes
+    ----------
+    kernels : (7,) machine addresses, in the order of `KERNELS`
+    lanes : patients in one vector, L; the kernels' own
+    n, nq, nw : numbers of states, of parameters with constants, and of entries of a step's work array
+    head : (any,) numbers that the work array starts with; empty for a model's own machine code
+    """
+
+    kernels: Integers
+    lanes: int
+    n: int
+    nq: int
+    nw: int
+    head: Floats
+
+
+class Task(NamedTuple):
+    """What to solve for N patients, and how.
+
+    Attributes
+    ----------
+    parameters : (N, k) array
+    time, kind, place, value : (N or 1, E) arrays, the records; one row serves all [h, -, -, state or parameter]
+    times : (N or 1, m) array, not decreasing, infinite where a patient has fewer outputs [h]
+    rtol : relative tolerance [1]
+    atol : (n,) array, absolute tolerance [state]
+    max_steps : steps tried, accepted or not, before a patient is given up
+    replay_from : (N + 1,) array, where each patient's steps begin in `replay`; empty: choose steps by error [-]
+    replay : all patients' steps, negative where a step met a record [h]
+    write : 0 nothing, 1 the steps, 2 the steps and the states at their start
+    halt : (1,) array; another thread that sets it to one ends the run
+    """
+
+    parameters: Floats
+    time: Floats
+    kind: NDArray[np.int8]
+    place: Integers
+    value: Floats
+    times: Floats
+    rtol: float
+    atol: Floats
+    max_steps: int
+    replay_from: Integers
+    replay: Floats
+    write: int
+    halt: Integers
+
+
+class Answer(NamedTuple):
+    """Arrays that are written.
+
+    Attributes
+    ----------
+    out : (N, m, r) array, the reports
+    states : (N, m, n) array, the states; (0, m, n) if they are not wanted
+    status, until, steps, rejected : (N,) arrays: outcome, time reached [h], accepted and rejected steps
+    """
+
+    out: Floats
+    states: Floats
+    status: Integers
+    until: Floats
+    steps: Integers
+    rejected: Integers
+
+
+# Where each lane stands: rows of an integer table and of a table of times, a column for each lane. (Two plain arrays,
+# and functions that see to all lanes at once, because numba counts every array in and out of every call.)
+PATIENT = 0  # who is on it; -1 for nobody
+RECORD, OUTPUT, OUTPUTS = 1, 2, 3  # next record, next output, number of outputs
+TRIED, GOOD, BAD, LOST = 4, 5, 6, 7  # steps tried, accepted, rejected; rejected in a row
+LANDING = 8  # the step ends at STOP
+TAKEN = 9  # the step was accepted
+FRESH = 10  # the patient is new, or a first step is wanted
+T, H, SIZE = 0, 1, 2  # time, wish for the next step, size of the present one [h]
+STOP, END = 3, 4  # the next time to meet exactly, the last output [h]
+NEXT = 5  # the next output; infinite after the last [h]
 
 
 @njit()
-def _load(who: int, lane: int, lanes: int, parameters: Floats, nq: int, q: Floats) -> None:
+def _aligned(size: int) -> Floats:
+    """Zeros that start on a cache line: a vector that straddles two costs twice."""
+    room = np.zeros(size + 8)
+    start = (-(room.ctypes.data >> 3)) & 7
+    return room[start : start + size]
+
+
+@njit()
+def _load(parameters: Floats, who: int, lane: int, L: int, q: Floats) -> None:
     """Parameters of a patient into a lane; what is switched by records starts at zero."""
     k = parameters.shape[1]
     for i in range(k):
-        q[i * lanes + lane] = parameters[who, i]
-    for i in range(k, nq):
-        q[i * lanes + lane] = 0.0
+        q[i * L + lane] = parameters[who, i]
+    for i in range(k, q.size // L):
+        q[i * L + lane] = 0.0
 
 
 @njit()
-def _apply(
-    lane: int, lanes: int, row: int, at: int, t: float, time: Floats, kind: NDArray[np.int8], index: Integers,
-    value: Floats, y: Floats, q: Floats,
-) -> tuple[int, bool]:  # fmt: skip
-    """Records until t, one after the other; the next one's number, and whether a parameter changed."""
-    switched = False
-    while at < time.shape[1] and time[row, at] <= t:
-        what, place, v = kind[row, at], index[row, at] * lanes + lane, value[row, at]
+def _begin(times: Floats, at: Integers, clock: Floats, lane: int, L: int, start: Floats, y: Floats) -> None:
+    """A patient's first moment: initial state, and how many outputs to give until when."""
+    for i in range(y.size // L):
+        y[i * L + lane] = start[i * L + lane]
+    row = at[PATIENT, lane] if times.shape[0] > 1 else 0
+    outputs = times.shape[1]
+    while outputs > 0 and not times[row, outputs - 1] < np.inf:
+        outputs -= 1
+    at[RECORD:FRESH, lane] = 0
+    at[OUTPUTS, lane] = outputs
+    at[LANDING, lane] = 1
+    clock[T, lane], clock[END, lane] = 0.0, times[row, outputs - 1] if outputs else 0.0
+    clock[NEXT, lane] = times[row, 0] if outputs else np.inf
+
+
+@njit()
+def _meet(
+    time: Floats, kind: NDArray[np.int8], index: Integers, value: Floats, at: Integers, clock: Floats, lane: int, L: int,
+    y: Floats, q: Floats,
+) -> bool:  # fmt: skip
+    """Apply the records of this time, one after the other; whether a parameter changed."""
+    row = at[PATIENT, lane] if time.shape[0] > 1 else 0
+    records, switched, e = time.shape[1], False, at[RECORD, lane]
+    while e < records and time[row, e] <= clock[T, lane]:
+        what, place, v = kind[row, e], index[row, e] * L + lane, value[row, e]
         if what == 0:
             y[place] += v
         elif what == 1:
             y[place] = v
         elif what == 2:
             q[place] = v
-            switched = True
         else:
             q[place] += v
-            switched = True
-        at += 1
-    return at, switched
+        switched |= what >= 2
+        e += 1
+    at[RECORD, lane] = e
+    clock[STOP, lane] = min(clock[END, lane], time[row, e]) if e < records else clock[END, lane]
+    return switched
+
+
+@njit()
+def _tell(
+    out: Floats, states: Floats, times: Floats, at: Integers, clock: Floats, L: int, theta: Floats, shown: Floats,
+    x: Floats,
+) -> None:  # fmt: skip
+    """Store reports and state as the next output of the lanes with theta >= 0."""
+    for lane in range(L):
+        if theta[lane] >= 0.0:
+            who, output = at[PATIENT, lane], at[OUTPUT, lane]
+            for i in range(out.shape[2]):
+                out[who, output, i] = shown[i * L + lane]
+            if states.shape[0]:
+                for i in range(states.shape[2]):
+                    states[who, output, i] = x[i * L + lane]
+            output += 1
+            at[OUTPUT, lane] = output
+            row = who if times.shape[0] > 1 else 0
+            clock[NEXT, lane] = times[row, output] if output < at[OUTPUTS, lane] else np.inf
+
+
+@njit()
+def _leave(
+    outcome: int, at: Integers, clock: Floats, lane: int, out: Floats, states: Floats, status: Integers, until: Floats,
+    steps: Integers, rejected: Integers,
+) -> None:  # fmt: skip
+    """A patient leaves its lane; outputs that were not reached are NaN."""
+    who = at[PATIENT, lane]
+    status[who], until[who], steps[who], rejected[who] = outcome, clock[T, lane], at[GOOD, lane], at[BAD, lane]
+    for output in range(at[OUTPUT, lane], out.shape[1]):
+        for i in range(out.shape[2]):
+            out[who, output, i] = np.nan
+        if states.shape[0]:
+            for i in range(states.shape[2]):
+                states[who, output, i] = np.nan
+    at[PATIENT, lane], at[LANDING, lane] = -1, 0
 
 
 @njit()
 def _first_steps(
-    wanted: NDArray[np.bool_], rhs: int, n: int, lanes: int, y: Floats, q: Floats, atol: Floats, rtol: float, f: Floats,
-    x: Floats, g: Floats, span: Floats, h: Floats,
+    rhs: int, rtol: float, atol: Floats, at: Integers, clock: Floats, L: int, y: Floats, q: Floats, x: Floats, f: Floats,
+    g: Floats,
 ) -> None:  # fmt: skip
-    """First step of the lanes that want one: from the size of y and f, and from how f changes over a trial step."""
+    """First step of the lanes that want one, from f and from its change along a short trial step.
+
+    The trial crosses a thousandth of the time in which f would make up y. Sizes are in units of the tolerance.
+    """
+    n = atol.size
     call(rhs, (y.ctypes.data, q.ctypes.data, f.ctypes.data))
-    for lane in range(lanes):
-        if not wanted[lane]:
-            continue
-        d0, d1 = 0.0, 0.0
-        for i in range(n):
-            k = i * lanes + lane
-            scale = atol[i] + rtol * abs(y[k])
-            d0 += (y[k] / scale) ** 2
-            d1 += (f[k] / scale) ** 2
-        trial = 0.01 * np.sqrt(d0 / d1) if d0 > 1e-10 * n and d1 > 1e-10 * n else 1e-6
-        h[lane] = min(trial, span[lane])
-        for i in range(n):
-            k = i * lanes + lane
-            x[k] = y[k] + h[lane] * f[k]
+    for lane in range(L):
+        if at[FRESH, lane]:
+            state, rate = 0.0, 0.0
+            for i in range(n):
+                k = i * L + lane
+                tolerance = atol[i] + rtol * abs(y[k])
+                state += (y[k] / tolerance) ** 2
+                rate += (f[k] / tolerance) ** 2
+            trial = 1e-3 * np.sqrt(state / rate) if state > 1e-10 * n and rate > 1e-10 * n else 1e-6
+            clock[H, lane] = min(trial, FIRST * (clock[STOP, lane] - clock[T, lane]))
+            for i in range(n):
+                k = i * L + lane
+                x[k] = y[k] + clock[H, lane] * f[k]
     call(rhs, (x.ctypes.data, q.ctypes.data, g.ctypes.data))
-    for lane in range(lanes):
-        if not wanted[lane]:
-            continue
-        d1, d2 = 0.0, 0.0
-        for i in range(n):
-            k = i * lanes + lane
-            scale = atol[i] + rtol * abs(y[k])
-            d1 += (f[k] / scale) ** 2
-            d2 += ((g[k] - f[k]) / scale) ** 2
-        d1 = np.sqrt(d1 / n)
-        d2 = np.sqrt(d2 / n) / h[lane]
-        largest = max(d1, d2)
-        better = (0.01 / largest) ** 0.2 if largest > 1e-15 else max(1e-6, h[lane] * 1e-3)
-        h[lane] = min(100.0 * h[lane], better)
-        wanted[lane] = False
+    for lane in range(L):
+        if at[FRESH, lane]:
+            rate, change = 0.0, 0.0
+            for i in range(n):
+                k = i * L + lane
+                tolerance = atol[i] + rtol * max(abs(y[k]), abs(x[k]))
+                rate += (f[k] / tolerance) ** 2
+                change += ((g[k] - f[k]) / tolerance) ** 2
+            longest = FIRST * (clock[STOP, lane] - clock[T, lane])
+            error = np.sqrt(rate / n) * (change / rate / clock[H, lane] ** 2) ** 2  # |f| L^4
+            clock[H, lane] = min(longest, error**-0.2) if error > 0.0 else longest
 
 
 @njit()
-def march(
-    kernels: Integers, lanes: int, n: int, nq: int, nw: int, head: Floats, parameters: Floats, time: Floats,
-    kind: NDArray[np.int8], index: Integers, value: Floats, times: Floats, rtol: float, atol: Floats,
-    chosen: Integers, max_steps: int, replay_from: Integers, replay: Floats, write: bool, halt: Integers, out: Floats,
+def _arrive(
+    kernels: Integers, chosen: Integers, following: int, parameters: Floats, time: Floats, kind: NDArray[np.int8],
+    index: Integers, value: Floats, times: Floats, rtol: float, atol: Floats, replaying: bool, at: Integers,
+    clock: Floats, L: int, y: Floats, q: Floats, x: Floats, K: Floats, theta: Floats, shown: Floats, out: Floats,
     states: Floats, status: Integers, until: Floats, steps: Integers, rejected: Integers,
-) -> tuple[Integers, Floats]:  # fmt: skip
+) -> int:  # fmt: skip
+    """See to lanes that are free, or have met a record or their end; the number of patients taken so far."""
+    again = True
+    while again:
+        again, loaded, switched, told, starting = False, False, False, False, False
+        for lane in range(L):
+            if at[PATIENT, lane] < 0 and following < chosen.size:
+                at[PATIENT, lane], at[FRESH, lane], loaded = chosen[following], 1, True
+                _load(parameters, chosen[following], lane, L, q)
+                following += 1
+        if loaded:
+            call(kernels[CONSTANTS], (q.ctypes.data,))
+            call(kernels[INITIAL], (q.ctypes.data, x.ctypes.data))
+        for lane in range(L):
+            if at[FRESH, lane]:
+                _begin(times, at, clock, lane, L, x, y)
+                at[FRESH, lane] = 0
+            if at[LANDING, lane]:
+                switched |= _meet(time, kind, index, value, at, clock, lane, L, y, q)
+        if switched:
+            call(kernels[CONSTANTS], (q.ctypes.data,))
+        while True:
+            due = False
+            for lane in range(L):
+                due_here = at[LANDING, lane] and clock[NEXT, lane] <= clock[T, lane]
+                theta[lane] = 0.0 if due_here else -1.0
+                due |= due_here
+            if not due:
+                break
+            if not told:
+                call(kernels[REPORT], (y.ctypes.data, q.ctypes.data, shown.ctypes.data))
+                told = True
+            _tell(out, states, times, at, clock, L, theta, shown, y)
+        for lane in range(L):
+            if at[LANDING, lane]:
+                if at[OUTPUT, lane] < at[OUTPUTS, lane]:
+                    at[FRESH, lane], starting = 1, True
+                else:
+                    _leave(OK, at, clock, lane, out, states, status, until, steps, rejected)
+                    again |= following < chosen.size
+        if starting and not replaying:
+            _first_steps(kernels[RHS], rtol, atol, at, clock, L, y, q, x, K, K[atol.size * L :])
+        for lane in range(L):
+            at[FRESH, lane], at[LANDING, lane] = 0, 0
+    return following
+
+
+@njit()
+def _propose(replay_from: Integers, replay: Floats, at: Integers, clock: Floats, L: int, ctl: Floats) -> bool:
+    """Step sizes; whether anybody is there."""
+    anybody = False
+    for lane in range(L):
+        if at[PATIENT, lane] < 0:
+            ctl[lane], ctl[L + lane] = 1e9, 1e9 / GAMMA
+            continue
+        anybody = True
+        rest, size = clock[STOP, lane] - clock[T, lane], clock[H, lane]
+        if replay_from.size:
+            size = replay[replay_from[at[PATIENT, lane]] + at[GOOD, lane]]
+            landing = size < 0.0
+        else:
+            landing = size >= 0.999999 * rest
+            size = min(size, 0.5 * rest)
+        if landing:
+            size = rest
+        at[LANDING, lane] = landing
+        clock[SIZE, lane] = size
+        ctl[lane], ctl[L + lane] = 1.0 / size, 1.0 / (GAMMA * size)
+    return anybody
+
+
+@njit()
+def _judge(replaying: bool, ctl: Floats, at: Integers, clock: Floats, L: int) -> bool:
+    """Accept or reject each step by its mean squared error, and wish for the next; whether an output is due."""
+    due = False
+    for lane in range(L):
+        if at[PATIENT, lane] < 0:
+            continue
+        error, pivots = ctl[3 * L + lane], ctl[4 * L + lane] <= MAX_GROWTH  # not so for NaN
+        factor = GROW
+        if not pivots:
+            factor = 0.5
+        elif not error < np.inf:
+            factor = SHRINK
+        elif error > 1e-8:
+            factor = min(GROW, max(SHRINK, SAFETY * error**-0.1))
+        at[TRIED, lane] += 1
+        if pivots and (error <= 1.0 or (replaying and error < np.inf)):
+            if at[LOST, lane]:
+                factor = min(factor, 1.0)
+            at[TAKEN, lane], at[LOST, lane] = 1, 0
+            at[GOOD, lane] += 1
+            due |= clock[NEXT, lane] <= clock[T, lane] + clock[SIZE, lane]
+        else:
+            at[TAKEN, lane], at[LANDING, lane] = 0, 0
+            at[BAD, lane] += 1
+            at[LOST, lane] += 1
+        clock[H, lane] = clock[SIZE, lane] * factor
+    return due
+
+
+@njit()
+def _fractions(at: Integers, clock: Floats, L: int, theta: Floats) -> bool:
+    """Where in its step each lane has its next output, -1 for nowhere; whether any has one."""
+    due = False
+    for lane in range(L):
+        theta[lane] = -1.0
+        if at[PATIENT, lane] >= 0 and at[TAKEN, lane]:
+            moment, t, size = clock[NEXT, lane], clock[T, lane], clock[SIZE, lane]
+            if moment < clock[STOP, lane] if at[LANDING, lane] else moment <= t + size:
+                theta[lane] = (moment - t) / size
+                due = True
+    return due
+
+
+@njit()
+def _longer(a: NDArray[np.generic]) -> NDArray[np.generic]:
+    """An array twice as long with the same beginning."""
+    longer = np.empty((2 * a.shape[0], *a.shape[1:]), a.dtype)
+    longer[: a.shape[0]] = a
+    return longer
+
+
+@njit()
+def _write(
+    keep_state: bool, at: Integers, clock: Floats, L: int, y: Floats, who: Integers, size: Floats, state: Floats,
+    logged: int,
+) -> int:  # fmt: skip
+    """Write the accepted steps down; how many are written."""
+    for lane in range(L):
+        if at[PATIENT, lane] >= 0 and at[TAKEN, lane]:
+            who[logged] = at[PATIENT, lane]
+            size[logged] = -clock[SIZE, lane] if at[LANDING, lane] else clock[SIZE, lane]
+            if keep_state:
+                for i in range(state.shape[1]):
+                    state[logged, i] = y[i * L + lane]
+            logged += 1
+    return logged
+
+
+@njit()
+def _advance(
+    replaying: bool, max_steps: int, ctl: Floats, at: Integers, clock: Floats, L: int, y: Floats, u: Floats, out: Floats,
+    states: Floats, status: Integers, until: Floats, steps: Integers, rejected: Integers,
+) -> bool:  # fmt: skip
+    """Move the clocks, undo rejected steps, give up on lanes that cannot go on; whether a lane needs attention."""
+    attention = False
+    for lane in range(L):
+        if at[PATIENT, lane] < 0:
+            continue
+        outcome = OK
+        if at[TAKEN, lane]:
+            clock[T, lane] = clock[STOP, lane] if at[LANDING, lane] else clock[T, lane] + clock[SIZE, lane]
+            attention |= at[LANDING, lane] != 0
+        else:
+            for i in range(y.size // L):
+                u[i * L + lane] = y[i * L + lane]
+            if at[LOST, lane] > TRIES and not ctl[4 * L + lane] <= MAX_GROWTH:
+                outcome = PIVOT_GROWTH
+            elif replaying or clock[H, lane] < SMALLEST * clock[STOP, lane]:
+                outcome = STEP_TOO_SMALL if ctl[3 * L + lane] < np.inf else NOT_FINITE
+        if at[TRIED, lane] >= max_steps and not at[LANDING, lane]:
+            outcome = TOO_MANY_STEPS
+        if outcome:
+            _leave(outcome, at, clock, lane, out, states, status, until, steps, rejected)
+            attention = True
+    return attention
+
+
+@njit()
+def march(code: Code, task: Task, chosen: Integers, answer: Answer) -> tuple[Integers, Floats, Floats]:
     """Solve some patients.
 
     Parameters
     ----------
-    kernels : (7,) machine addresses, in the order of `KERNELS`
-    lanes : patients in one vector, L; the kernels' own
-    n, nq, nw : numbers of states, of parameters with constants, and of entries of a step's work array
-    head : (any,) numbers that the work array starts with; empty for a model's own machine code
-    parameters : (N, k) array
-    time, kind, index, value : (N or 1, E) arrays, the records; one row serves all [h, -, -, state or parameter]
-    times : (N or 1, m) array, not decreasing, infinite where a patient has fewer outputs [h]
-    rtol : relative tolerance [1]
-    atol : (n,) array, absolute tolerance [state]
+    code : the model's machine code
+    task : what to solve
     chosen : (any,) array, which patients, at least one
-    max_steps : steps tried, accepted or not, before a patient is given up
-    replay_from : (N + 1,) array, where each patient's steps begin in `replay`; empty: choose steps by error [-]
-    replay : all patients' steps, negative where a step met a record [h]
-    write : whether to write the steps down
-    halt : (1,) array; another thread that sets it to one ends the run
-    out : (N, m, r) written: the reports
-    states : (N, m, n) written: the states; (0, m, n) if they are not wanted
-    status, until, steps, rejected : (N,) written: outcome, time reached [h], accepted and rejected steps
+    answer : written
 
     Returns
     -------
-    patients, sizes : of each accepted step, in the order of acceptance [-, h]; empty unless `write`
+    patients, sizes, starts : of each accepted step, in the order of acceptance: who, how long, from which (n,) state
+        [-, h, state]; what is not to be written is empty
     """
-    reports, record_rows, time_rows = out.shape[2], time.shape[0], times.shape[0]
-    y, u, x = np.zeros(n * lanes), np.zeros(n * lanes), np.zeros(n * lanes)
-    q, w = np.zeros(nq * lanes), np.zeros(nw * lanes)
-    w[: head.size] = head
-    K, D, shown = np.zeros(8 * n * lanes), np.zeros(3 * n * lanes), np.zeros(max(reports, 1) * lanes)
-    ctl, theta = np.zeros(5 * lanes), np.zeros(lanes)
-    t, h, size, stop, end, before = (np.zeros(lanes), np.ones(lanes), np.ones(lanes), np.ones(lanes), np.ones(lanes),
-        np.ones(lanes))  # fmt: skip
-    patient, record, output, outputs = (
-        np.full(lanes, -1),
-        np.zeros(lanes, np.int64),
-        np.zeros(lanes, np.int64),
-        np.zeros(lanes, np.int64),
-    )
-    tries, good, bad, lost = (
-        np.zeros(lanes, np.int64),
-        np.zeros(lanes, np.int64),
-        np.zeros(lanes, np.int64),
-        np.zeros(lanes, np.int64),
-    )
-    accepted, landing, fresh = np.zeros(lanes, np.bool_), np.zeros(lanes, np.bool_), np.zeros(lanes, np.bool_)
+    kernels, L, n, nq, nw, head = code
+    parameters, time, kind, index, value, times, rtol, atol, max_steps, replay_from, replay, write, halt = task
+    out, states, status, until, steps, rejected = answer
     replaying = replay_from.size > 0
-    log_patient, log_size, logged = np.zeros(1024 if write else 0, np.int64), np.zeros(1024 if write else 0), 0
-    following, last = 0, chosen.size
-    ctl[2 * lanes : 3 * lanes] = rtol
-    for lane in range(lanes):  # a lane without a patient idles on somebody's numbers
-        _load(chosen[min(lane, last - 1)], lane, lanes, parameters, nq, q)
+    y, u, x = _aligned(n * L), _aligned(n * L), _aligned(n * L)
+    q, w, ctl, theta = _aligned(nq * L), _aligned(nw * L), _aligned(5 * L), _aligned(L)
+    K, D, shown = _aligned(8 * n * L), _aligned(3 * n * L), _aligned(out.shape[2] * L)
+    # Addresses are taken where they are used: an array that is never named again is freed.
+    for i in range(head.size):
+        w[i] = head[i]
+    at, clock = np.zeros((11, L), np.int64), np.ones((6, L))
+    room, logged = 1024 if write else 0, 0
+    who, size, state = np.zeros(room, np.int64), np.zeros(room), np.zeros((room if write > 1 else 0, n))
+    for lane in range(L):  # a lane without a patient idles on somebody's numbers
+        ctl[2 * L + lane] = rtol
+        at[PATIENT, lane] = -1
+        _load(parameters, chosen[min(lane, chosen.size - 1)], lane, L, q)
     call(kernels[CONSTANTS], (q.ctypes.data,))
     call(kernels[INITIAL], (q.ctypes.data, y.ctypes.data))
-    attention = True
+    following, attention = 0, True
     while True:
-        while attention:  # some lane has met a record or its end, or is free
-            attention = False
-            loaded, switched = False, False
-            for lane in range(lanes):
-                if patient[lane] < 0 and following < last:
-                    patient[lane] = chosen[following]
-                    _load(chosen[following], lane, lanes, parameters, nq, q)
-                    following += 1
-                    loaded = True
-                    fresh[lane] = True
-            if loaded:
-                call(kernels[CONSTANTS], (q.ctypes.data,))
-                call(kernels[INITIAL], (q.ctypes.data, x.ctypes.data))
-            for lane in range(lanes):
-                who = patient[lane]
-                if who < 0:
-                    continue
-                moment = times[who if time_rows > 1 else 0]
-                row = who if record_rows > 1 else 0
-                if fresh[lane]:
-                    fresh[lane] = False
-                    for i in range(n):
-                        y[i * lanes + lane] = x[i * lanes + lane]
-                    count = moment.size
-                    while count > 0 and not moment[count - 1] < np.inf:
-                        count -= 1
-                    outputs[lane], output[lane], record[lane] = count, 0, 0
-                    end[lane] = moment[count - 1] if count else 0.0
-                    t[lane], landing[lane] = 0.0, True
-                    tries[lane], good[lane], bad[lane], lost[lane] = 0, 0, 0, 0
-                if landing[lane]:
-                    at, changed = _apply(lane, lanes, row, record[lane], t[lane], time, kind, index, value, y, q)
-                    record[lane] = at
-                    switched |= changed
-                    stop[lane] = min(end[lane], time[row, at]) if at < time.shape[1] else end[lane]
-            if switched:
-                call(kernels[CONSTANTS], (q.ctypes.data,))
-            told = False
-            for lane in range(lanes):
-                who = patient[lane]
-                if who < 0:
-                    continue
-                moment = times[who if time_rows > 1 else 0]
-                while output[lane] < outputs[lane] and moment[output[lane]] <= t[lane]:
-                    if not told:
-                        call(kernels[REPORT], (y.ctypes.data, q.ctypes.data, shown.ctypes.data))
-                        told = True
-                    at = output[lane]
-                    for i in range(reports):
-                        out[who, at, i] = shown[i * lanes + lane]
-                    if states.shape[0]:
-                        for i in range(n):
-                            states[who, at, i] = y[i * lanes + lane]
-                    output[lane] += 1
-                if landing[lane]:
-                    if output[lane] == outputs[lane]:
-                        status[who], until[who], steps[who], rejected[who] = OK, t[lane], good[lane], bad[lane]
-                        for at in range(output[lane], moment.size):
-                            out[who, at, :] = np.nan
-                            if states.shape[0]:
-                                states[who, at, :] = np.nan
-                        patient[lane] = -1
-                        attention |= following < last
-                    else:
-                        fresh[lane] = True  # of a first step
-            if not replaying and fresh.any():
-                _first_steps(
-                    fresh,
-                    kernels[RHS],
-                    n,
-                    lanes,
-                    y,
-                    q,
-                    atol,
-                    rtol,
-                    K[: n * lanes],
-                    x,
-                    K[n * lanes : 2 * n * lanes],
-                    stop - t,
-                    h,
-                )
-            for lane in range(lanes):
-                fresh[lane], landing[lane] = False, False
-        active = False
-        for lane in range(lanes):
-            if patient[lane] < 0:
-                ctl[lane], ctl[lanes + lane] = 1e9, 1e9 / GAMMA
-                continue
-            active = True
-            rest = stop[lane] - t[lane]
-            wish = h[lane]
-            if replaying:
-                wish = replay[replay_from[patient[lane]] + good[lane]]
-                landing[lane] = wish < 0.0
-                if landing[lane]:
-                    wish = rest
-            elif wish >= 0.999999 * rest:
-                wish = rest
-                landing[lane] = True
-            elif wish > 0.5 * rest:
-                wish = 0.5 * rest
-            size[lane] = wish
-            ctl[lane], ctl[lanes + lane] = 1.0 / wish, 1.0 / (GAMMA * wish)
-        if not active or halt[0]:
+        if attention:
+            following = _arrive(
+                kernels, chosen, following, parameters, time, kind, index, value, times, rtol, atol, replaying, at, clock,
+                L, y, q, x, K, theta, shown, out, states, status, until, steps, rejected,
+            )  # fmt: skip
+        if not _propose(replay_from, replay, at, clock, L, ctl) or halt[0]:
             break
         call(
             kernels[STEP],
@@ -299,100 +497,20 @@ def march(
                 w.ctypes.data,
             ),
         )
-        due = False
-        for lane in range(lanes):
-            who = patient[lane]
-            accepted[lane] = True
-            theta[lane] = 0.0
-            if who < 0:
-                continue
-            error, growth = ctl[3 * lanes + lane], ctl[4 * lanes + lane]
-            pivots = growth <= MAX_GROWTH  # not so for NaN
-            tries[lane] += 1
-            if pivots and (error <= 1.0 or (replaying and error < np.inf)):
-                good[lane] += 1
-                if write:
-                    if logged == log_size.size:
-                        log_patient = np.concatenate((log_patient, np.zeros(logged, np.int64)))
-                        log_size = np.concatenate((log_size, np.zeros(logged)))
-                    log_patient[logged] = who
-                    log_size[logged] = -size[lane] if landing[lane] else size[lane]
-                    logged += 1
-                moment = times[who if time_rows > 1 else 0]
-                if moment[output[lane]] <= t[lane] + size[lane]:
-                    due = True
-                factor = GROW
-                if error > 1e-20:
-                    factor = min(GROW, max(SHRINK, SAFETY * error ** (-0.5 * INTEGRAL)))
-                if lost[lane]:
-                    factor = min(factor, 1.0)
-                h[lane] = size[lane] * factor
-                lost[lane] = 0
-            else:
-                accepted[lane] = False
-                landing[lane] = False
-                bad[lane] += 1
-                lost[lane] += 1
-                if not pivots:
-                    factor = 0.5
-                elif error < np.inf:
-                    factor = max(SHRINK, SAFETY * error ** (-0.5 * INTEGRAL))
-                else:
-                    factor = 0.1
-                h[lane] = size[lane] * factor
+        due = _judge(replaying, ctl, at, clock, L)
+        if write:
+            if logged + L > who.size:
+                who, size, state = _longer(who), _longer(size), _longer(state)
+            logged = _write(write > 1, at, clock, L, y, who, size, state, logged)
         if due:
             call(kernels[DENSE], (K.ctypes.data, D.ctypes.data))
-        while due:
-            due = False
-            for lane in range(lanes):
-                theta[lane] = -1.0
-                who = patient[lane]
-                if who >= 0 and accepted[lane] and output[lane] < outputs[lane]:
-                    moment = times[who if time_rows > 1 else 0, output[lane]]
-                    if moment < stop[lane] if landing[lane] else moment <= t[lane] + size[lane]:
-                        theta[lane] = (moment - t[lane]) / size[lane]
-                        due = True
-            if not due:
-                break
-            call(
-                kernels[INTERPOLATE],
-                (y.ctypes.data, u.ctypes.data, D.ctypes.data, theta.ctypes.data, x.ctypes.data),
-            )
-            call(kernels[REPORT], (x.ctypes.data, q.ctypes.data, shown.ctypes.data))
-            for lane in range(lanes):
-                if theta[lane] >= 0.0:
-                    who, at = patient[lane], output[lane]
-                    for i in range(reports):
-                        out[who, at, i] = shown[i * lanes + lane]
-                    if states.shape[0]:
-                        for i in range(n):
-                            states[who, at, i] = x[i * lanes + lane]
-                    output[lane] += 1
-        for lane in range(lanes):
-            who = patient[lane]
-            if who < 0:
-                continue
-            failure = OK
-            if accepted[lane]:
-                t[lane] = stop[lane] if landing[lane] else t[lane] + size[lane]
-                attention |= landing[lane]
-            else:
-                for i in range(n):
-                    u[i * lanes + lane] = y[i * lanes + lane]
-                finite = ctl[3 * lanes + lane] < np.inf
-                if lost[lane] > TRIES and not ctl[4 * lanes + lane] <= MAX_GROWTH:
-                    failure = PIVOT_GROWTH
-                elif replaying or h[lane] < 1e-15 * stop[lane]:
-                    failure = STEP_TOO_SMALL if finite else NOT_FINITE
-            if tries[lane] >= max_steps and not landing[lane]:
-                failure = TOO_MANY_STEPS
-            if failure:
-                status[who], until[who], steps[who], rejected[who] = failure, t[lane], good[lane], bad[lane]
-                for at in range(output[lane], out.shape[1]):
-                    out[who, at, :] = np.nan
-                    if states.shape[0]:
-                        states[who, at, :] = np.nan
-                patient[lane] = -1
-                attention |= following < last
+            while _fractions(at, clock, L, theta):
+                call(
+                    kernels[INTERPOLATE],
+                    (y.ctypes.data, u.ctypes.data, D.ctypes.data, theta.ctypes.data, x.ctypes.data),
+                )
+                call(kernels[REPORT], (x.ctypes.data, q.ctypes.data, shown.ctypes.data))
+                _tell(out, states, times, at, clock, L, theta, shown, x)
+        attention = _advance(replaying, max_steps, ctl, at, clock, L, y, u, out, states, status, until, steps, rejected)
         y, u = u, y
-    return log_patient[:logged], log_size[:logged]
+    return who[:logged], size[:logged], state[:logged]

@@ -17,6 +17,7 @@ class Status(IntEnum):
     GROWING = 6
     BAD_INPUT = 7
     PIVOT_GROWTH = 8
+    NO_STEADY_STATE = 9
 
 
 MESSAGES: dict[Status, str] = {
@@ -51,6 +52,10 @@ MESSAGES: dict[Status, str] = {
     Status.PIVOT_GROWTH: (
         "the linear equations of a step lose all their digits when solved in the fixed order; "
         "solve this patient with pivoting"
+    ),
+    Status.NO_STEADY_STATE: (
+        "the doses lead to no steady state: something collects and never leaves, or grows from dose to dose; "
+        "look for a compartment without a way out, or for doses faster than a saturable elimination"
     ),
 }
 

@@ -67,7 +67,12 @@ def _source(equations: Equations, jacobian: bool) -> str:
             for j, s in enumerate(names[x] for x in equations.states)
             if s in r.free_symbols
         }
-        lines += ["", "@njit(cache=True, error_model='numpy')", "def jacobian(y, p):", f"    out = np.zeros(({n}, {n}))"]
+        lines += [
+            "",
+            "@njit(cache=True, error_model='numpy')",
+            "def jacobian(y, p):",
+            f"    out = np.zeros(({n}, {n}))",
+        ]
         lines += [*_body(entries), "    return out"]
     return "\n".join(lines) + "\n"
 

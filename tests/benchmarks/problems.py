@@ -29,6 +29,7 @@ from pkmodel.expressions import symbol
 from pkmodel.model import Model
 
 Array = NDArray[np.float64]
+RTOL = 1e-6  # of all, unless a curve of tolerances is asked for
 DECAY = float(np.log(2) / 159.53)  # 177Lu, the half-life of the first measurements [1/h]
 RATE = "rate of injection"  # the parameter that an infusion switches [nmol/h]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import mpmath as mp
+import mpmath as mp  # type: ignore[import-untyped, unused-ignore]
 import pytest
 import sympy as sp
 
@@ -40,7 +40,7 @@ def paths(name: str) -> list[tuple[tuple[str, ...], mp.mpf]]:
     """Every path down the decay scheme with the product of its branches, straight from the table."""
     n = nuclide(name)
     whole = max(mp.mpf(1), sum((mp.mpf(str(b.fraction)) for b in n.branches), mp.mpf(0)))
-    found = [((name,), mp.mpf(1))]
+    found: list[tuple[tuple[str, ...], Any]] = [((name,), mp.mpf(1))]
     for b in n.branches:
         if b.daughter_state == "listed":
             found += [((name, *p), w * mp.mpf(str(b.fraction)) / whole) for p, w in paths(b.daughter)]

@@ -71,7 +71,7 @@ def test_reference(dose: str) -> None:
     assert len(rows) == 20
     times = [float(r["time"]) for r in rows]
     run = simulate(tmdd(), f"{dose} nmol once", times, rtol=1e-9, atol=1e-12)
-    assert "Runge-Kutta" in run.attrs["solver"]
+    assert "Rosenbrock" in run.attrs["solver"]
     names = {"CP": "CP", "A_tissue": "state_tissue", "R_free": "R", "RC_complex": "RC"}
     for i, row in enumerate(rows):
         for column, name in names.items():

@@ -52,8 +52,8 @@ def plain(e: sp.Expr, y: tuple[float, ...], p: tuple[float, ...]) -> float:
 
 def exact(e: sp.Expr, y: tuple[float, ...], p: tuple[float, ...]) -> float:
     """SymPy's own value, to 30 digits."""
-    values = {s: sp.Rational(v) for s, v in zip((*Y, *P), (*y, *p), strict=True)}
-    return float(e.subs(values).evalf(30))
+    values = {s: sp.Float(v, 30) for s, v in zip((*Y, *P), (*y, *p), strict=True)}
+    return float(e.xreplace(values).evalf(30))
 
 
 LAWS = {
@@ -171,7 +171,7 @@ def test_long_sums_used_twice_stay_whole() -> None:
 
 @pytest.mark.parametrize(
     ("e", "said"),
-    [(sp.gamma(X), "no code can be written for gamma"), (symbol("who") * X, "uses who"), (X + sp.zoo, "divides")],
+    [(sp.gamma(X), "no code can be written for gamma"), (symbol("who") * X, "use who"), (sp.zoo, "no code .* for zoo")],
 )
 def test_what_cannot_be_computed_is_refused(e: sp.Expr, said: str) -> None:
     with pytest.raises(ModelError, match=said):
@@ -196,7 +196,7 @@ names = "abcdefgh"
 places = {sp.Symbol(n, real=True): ("y" if n < "e" else "q", ord(n) % 4) for n in names}
 builder = Builder()
 constants = Constants([s for s, (at, _) in places.items() if at == "q"])
-e = parse("min(a, b, c*e, f) + max(a*b/g, d/(h + a), 0) + e*(a - b)*(f + c)*d + where(a < b, exp(-e*a), d**h)", names, "")
+e = parse("min(a, b, c*e, f) + max(a*b/g, d/(h + a)) + e*(a - b)*(f + c)*d + where(a < b, exp(-e*a), d**h)", names, "")
 builder.store("out", 0, Hoisting(builder, places, constants).number(e))
 print(builder.tape("t", "y", "q", "out"), constants.tape())
 """

@@ -47,11 +47,10 @@ def test_against_lapack(n: int, fill: float, seed: int, transposed: bool) -> Non
 
 
 def test_the_norm_of_the_multipliers() -> None:
-    """W = [[1, 0, 0], [-3, 1, 0], [-4, 0, 1]] is eliminated with multipliers 3 and 4."""
-    j = np.array([[-1.0, 0, 0], [3.0, -1.0, 0], [4.0, 0, -1.0]])
-    x, norm, _ = solved(j, 0.0, np.array([1.0, 0.0, 0.0]))
-    assert x.tolist() == [1.0, 3.0, 4.0]
-    report("norm of the multipliers", 5.0, norm, rtol=1e-15)
+    """Worked by hand: row 2 less 3 times row 1, row 3 less 4 times row 1, row 3 less 12 times row 2."""
+    w = np.array([[1.0, 1.0, 1.0], [3.0, 4.0, 5.0], [4.0, 16.0, 50.0]])
+    _, norm, _ = solved(-w, 0.0, np.ones(3))
+    report("norm of the multipliers", 13.0, norm, rtol=1e-15)
 
 
 def test_a_failed_pivot_shows_in_the_norm() -> None:
@@ -95,8 +94,8 @@ def test_every_fill_is_planned_and_the_order_is_a_permutation() -> None:
     planned_entries = {(k, j) for k, right in zip(steps.order, steps.right, strict=True) for j in right}
     planned_entries |= {(i, k) for k, below in zip(steps.order, steps.below, strict=True) for i in below}
     assert {e for e in pattern if e[0] != e[1]} <= planned_entries
-    for (i, k) in planned_entries:  # closed under elimination: what column k of row i and row k of column j cause
-        for (k2, j) in planned_entries:
+    for i, k in planned_entries:  # closed under elimination: what column k of row i and row k of column j cause
+        for k2, j in planned_entries:
             if k == k2 and i != j and position[k] < position[i] and position[k] < position[j]:
                 assert (i, j) in planned_entries
 
