@@ -270,7 +270,23 @@ def plan_chain(model: Model, parent: Nuclide, daughters: Daughters, moves: float
         elif fate.into:
             raise ModelError(f"{who}: {name}: 'into' needs the model whose compartments it names")
         releases[name] = fate
+    _refuse_unknown_places(model, releases, who)
     return Chain(scheme, releases, who)
+
+
+def _refuse_unknown_places(model: Model, releases: Mapping[str, Release], who: str) -> None:
+    """A mistyped place would be taken as one of the others."""
+    ligand = {p for c in model.compartments.values() for p in (c.name, c.region) if p}
+    free = [c for r in releases.values() if r.model for c in r.model.compartments.values()]
+    anywhere = ligand | {p for c in free for p in (c.name, c.region) if p}
+    for name, r in releases.items():
+        fractions = r.fraction if isinstance(r.fraction, Mapping) else {}
+        for what, keys, known in (("fraction", fractions, ligand), ("into", r.into, anywhere)):
+            if unknown := [k for k in keys if k != REST and k not in known]:
+                raise ModelError(
+                    f"{who}: {name}: {what}: {unknown[0]!r} is no compartment or region{did_you_mean(unknown[0], known)}; "
+                    f"known: {', '.join(sorted(known))}"
+                )
 
 
 def _refuse_free_model(free: Model, who: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from .dimensions import dimension_of, multiply, symbol_dimensions
+from .dimensions import check_condition, dimension_of, multiply, symbol_dimensions
 from .errors import PkmodelError
 from .expressions import TIME, symbol, to_text
 from .model import OUTSIDE, Compartment, Model, iterate_expressions
@@ -105,6 +105,15 @@ def _units(model: Model) -> list[Finding]:
     for p in (*model.parameters.values(), *model.derived.values()):
         if p.formula is not None:
             expect(f"parameter {p.name}", p.formula, dimension(p.unit))
+    for event in model.events:
+        try:
+            check_condition(event.trigger, known, f"{event}: when")
+        except PkmodelError as error:
+            problems.append(str(error))
+        expect(f"{event}: delay", event.delay, hour)
+        for target, e in event.assignments.items():
+            part = model.compartments.get(target) or model.parameters[target]
+            expect(f"{event}: {target}", e, dimension(part.unit))
     for route, parts in model.administration.items():
         for c_name, e in parts.items():
             state = dimension(model.compartments[c_name].unit)

@@ -62,6 +62,7 @@ def join(*models: Model, name: str = "") -> Model:
             flows=result.flows + tuple(f for f in other.flows if f not in result.flows),
             administration=routes,
             timing=timing,
+            events=result.events + tuple(e for e in other.events if e not in result.events),
             references=tuple(dict.fromkeys(result.references + other.references)),
         )
     return result

@@ -66,12 +66,17 @@ def dimension_of(expression: sp.Expr, known: Mapping[str, Dimension], who: str) 
         return dimension_of(expression.args[0], known, who)
     if isinstance(expression, sp.Piecewise):
         for _, condition in expression.args:
-            if isinstance(condition, sp.core.relational.Relational):
-                _same([condition.lhs, condition.rhs], known, who, condition)
+            check_condition(condition, known, who)
         return _same([value for value, _ in expression.args], known, who, expression)
     for argument in expression.args:  # exp, log, tanh
         _pure(argument, known, who)
     return PURE
+
+
+def check_condition(condition: sp.Basic, known: Mapping[str, Dimension], who: str) -> None:
+    """Raise `UnitError` where a condition compares two numbers of different dimensions."""
+    for relation in sorted(condition.atoms(sp.core.relational.Relational), key=str):
+        _same([relation.lhs, relation.rhs], known, who, relation)
 
 
 def _pure(expression: sp.Expr, known: Mapping[str, Dimension], who: str) -> None:

@@ -78,6 +78,26 @@ def parse(text: str | float, known: Iterable[str], who: str) -> sp.Expr:
     ExpressionError
         The text is not a permitted formula or uses an unknown name.
     """
+    result, source = _read(text, known, who)
+    return _checked(result, source, who)
+
+
+def parse_condition(text: str, known: Iterable[str], who: str) -> Boolean:
+    """Read one condition, such as ``"t > 5 and plasma < 2"``, in the words of `parse`.
+
+    Raises
+    ------
+    ExpressionError
+        The text is not a condition or uses an unknown name.
+    """
+    result, source = _read(text, known, who)
+    if isinstance(result, sp.Expr):
+        raise ExpressionError(f"{who}: expected a condition such as 't > 5', found the value {source!r}")
+    return result
+
+
+def _read(text: str | float, known: Iterable[str], who: str) -> tuple[Any, str]:
+    """A value or a condition from text, and the text."""
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise ExpressionError(f"{who}: expected a formula as text, found {text!r}")
     source = str(text).strip()
@@ -93,28 +113,11 @@ def parse(text: str | float, known: Iterable[str], who: str) -> sp.Expr:
         raise ExpressionError(f"{who}: {source!r} is not a formula ({why})") from None
     names = {TIME, *known}
     try:
-        result = _walk(tree.body, names, source, who)
+        return _walk(tree.body, names, source, who), source
     except RecursionError:
         raise ExpressionError(f"{who}: {source[:60]!r}... is nested too deeply") from None
     except (TypeError, ValueError, ArithmeticError) as error:  # what sympy cannot combine
         raise ExpressionError(f"{who}: {source!r} is not a formula ({error})") from None
-    return _checked(result, source, who)
-
-
-def parse_condition(text: str, known: Iterable[str], who: str) -> Boolean:
-    """Read one condition, such as ``"t > 5 and plasma < 2"``, in the words of `parse`.
-
-    Raises
-    ------
-    ExpressionError
-        The text is not a condition or uses an unknown name.
-    """
-    chosen = parse(f"where({text}, 1, 0)", known, who) if isinstance(text, str) else None
-    if isinstance(chosen, sp.Piecewise):
-        return chosen.args[0][1]
-    if chosen in (0, 1):  # it holds always or never
-        return sp.true if chosen == 1 else sp.false
-    raise ExpressionError(f"{who}: expected a condition such as 't > 5', found {text!r}")
 
 
 def _checked(result: Any, source: str, who: str) -> sp.Expr:

@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .compiler.codegen import CODE_VERSION
+from .compiler.focused import focused
 from .compiler.system import integral_of
 from .errors import SimulationError, did_you_mean
 from .model import Model
 from .part_store import PartStore
+from .problem import EXACT, ROSENBROCK, Method, Problem, records_of
 from .progress import progress
 from .regimen import Regimen
-from .simulation import EXACT, ROSENBROCK, Method, Problem, prepare, records_of, run_warnings
+from .simulation import prepare, run_warnings
 from .solve.records import stack
 from .solve.status import MESSAGES, Status
 from .units import factor
@@ -85,6 +87,15 @@ class Population:
         return max(self.problem(r)._absolute(self.first.defaults) for r in set(self.regimens))
 
     @cached_property
+    def given(self) -> tuple[str, ...] | None:
+        """Routes by which anyone is given anything; None where a steady state or a reset may set any compartment."""
+        problems = [self.problem(r) for r in set(self.regimens)]
+        if any(a.steady or a.reset for p in problems for a in p.regimen.administrations):
+            return None
+        routes = {route for p in problems for dose in p.doses for route, _ in dose.parts}
+        return tuple(self.first.compiled.routes[r] for r in sorted(routes))
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """What the engine is to report."""
         integrals = {f"integral_{o}": integral_of(o) for o in self.model.observables}
@@ -116,7 +127,7 @@ class Population:
         out = np.empty((len(patients), self.times.size, len(self.wanted)))
         status, steps = np.zeros(len(patients), np.int64), np.zeros(len(patients), np.int64)
         for infused, by_regimen in groups.items():
-            engine = self.first.compiled.engine(infused, self.names)
+            engine = focused(self.first.compiled, infused, self.names, self.given)
             rows = np.array([i for members in by_regimen.values() for i in members])
             given = [records_of(self.problem(r), self.parameters[m]) for r, m in by_regimen.items()]
             found = np.concatenate([g.status for g in given])

@@ -1,8 +1,8 @@
 """The engine: an autonomous system, solved for any number of patients.
 
-What happens to one equation on its way is the compiler's business (`programs` to tapes, `machine` to machine code); this
-file puts the parts to work. It chooses how many patients share a vector, gives each thread its share of patients, solves
-again with pivoting whom the fixed order of pivots has failed, and says what it did.
+What happens to one equation on its way is the compiler's business (`programs` to tapes, `machine` to machine code);
+this file puts the parts to work. It chooses how many patients share a vector, gives each thread its share of patients,
+solves again with pivoting whom the fixed order of pivots has failed, and says what it did.
 
 A result does not depend on the number of threads, nor on which other patients were asked for in the same call.
 """
@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SimulationError
-from ..solve import lanes as driver
 from ..solve import pivoted, rosenbrock
+from ..solve.lanes import march
 from ..solve.records import Records
 from ..solve.status import Status, message
+from ..solve.task import KERNELS, STEP, Answer, Code, Task
 from .autonomous import Autonomous
 from .llvm_step import Tableau
 from .machine import Kernels, Source, backend, default_lanes, library
@@ -68,7 +69,7 @@ class Run:
     steps, rejected : (N,) arrays, accepted and rejected steps
     method : (N,) array, `FIXED` order of pivots or `PIVOTING`
     lanes : patients in one vector
-    bad : parameters that were not finite, by patient [text]
+    bad : parameters or reports that were not finite, by patient [text]
     history : the steps, where they were wanted
     """
 
@@ -96,7 +97,7 @@ class Run:
         patient : number of the patient
         """
         status = Status(int(self.status[patient]))
-        where = "" if status in (Status.OK, Status.BAD_INPUT) else f" at t = {self.until[patient]:.6g} h"
+        where = "" if status == Status.OK or patient in self.bad else f" at t = {self.until[patient]:.6g} h"
         how = " (with pivoting)" if self.method[patient] == PIVOTING else ""
         what = self.bad.get(patient) or message(status)
         return f"patient {patient}: {status.name}{where}{how}: {what}"
@@ -217,38 +218,35 @@ class Engine:
         chosen = np.flatnonzero(finite.all(axis=1))
         width = lanes or (1 if len(chosen) <= FEW else default_lanes())
         out, kept = np.empty((N, m, len(self.system.report))), np.empty((N if states else 0, m, n))
-        status, until, steps, rejected = (
-            np.zeros(N, np.int64),
-            np.zeros(N),
-            np.zeros(N, np.int64),
-            np.zeros(N, np.int64),
-        )
+        status, steps, rejected = np.zeros((3, N), np.int64)
+        until = np.zeros(N)
         for i in bad:
             status[i], out[i] = Status.BAD_INPUT, np.nan
             kept[i : i + 1] = np.nan
         start, size = (replay.start, replay.size) if replay else (np.zeros(0, np.int64), np.zeros(0))
         halt = np.zeros(1, np.int64)
 
-        task = driver.Task(
+        task = Task(
             P, records.time, records.kind, records.index, records.value, times, float(rtol), atol, max_steps, start,
             size, 2 if write_states else int(write_history), halt,
         )  # fmt: skip
-        answer = driver.Answer(out, kept, status, until, steps, rejected)
+        answer = Answer(out, kept, status, until, steps, rejected)
 
-        def march(code: driver.Code, patients: Integers) -> _Written:
-            written: _Written = driver.march(code, task, patients, answer)
+        def walk(code: Code, patients: Integers) -> _Written:
+            written: _Written = march(code, task, patients, answer)
             return written
 
         code = self._code(width)
-        written = _share(lambda patients: march(code, patients), chosen, threads, code.lanes, halt)
+        written = _share(lambda patients: walk(code, patients), chosen, threads, code.lanes, halt)
         method = np.full(N, PIVOTING if len(code.head) else FIXED, np.int8)
         grown = np.flatnonzero(status == Status.PIVOT_GROWTH)
         if len(grown) and not len(code.head):
             method[grown] = PIVOTING
             again = self.pivoting()
             written = [_without(grown, *part) for part in written]
-            written += _share(lambda patients: march(again, patients), grown, threads, 1, halt)
-        self._refuse_nonsense(out, times, status)
+            written += _share(lambda patients: walk(again, patients), grown, threads, 1, halt)
+        status[status == Status.PIVOT_GROWTH] = Status.NOT_FINITE  # no pivot but zero and NaN: the matrix is nonsense
+        bad |= self._nonsense(out, times, status)
         return Run(
             out, kept if states else None, status, until, steps, rejected, method, code.lanes, bad,
             _history(written, N, n) if write_history or write_states else None,
@@ -264,7 +262,8 @@ class Engine:
         if P.ndim != 2 or P.shape[1] != system.primary:
             names = ", ".join(s.name for s in system.parameters[: system.primary])
             raise SimulationError(
-                f"engine: parameters have shape {P.shape}; give one row for each patient and {system.primary} columns: {names}"
+                f"engine: parameters have shape {P.shape}; give one row for each patient "
+                f"and {system.primary} columns: {names}"
             )
         if records.patients not in (1, N):
             raise SimulationError(f"engine: {records.patients} rows of records for {N} patients; give {N} or 1")
@@ -286,33 +285,40 @@ class Engine:
         wrong = (f"{s.name} = {v}" for s, v in zip(self.system.parameters, p, strict=False) if not np.isfinite(v))
         return f"{', '.join(wrong)}: parameters must be finite numbers; nothing was computed for this patient"
 
-    @staticmethod
-    def _refuse_nonsense(out: Floats, times: Floats, status: Integers) -> None:
-        """A report that is not finite although the states are (a logarithm of zero) is a failure, and is named one."""
-        bad = ~np.isfinite(out).all(axis=2) & (times < np.inf)
-        status[bad.any(axis=1) & (status == Status.OK)] = Status.NOT_FINITE
+    def _nonsense(self, out: Floats, times: Floats, status: Integers) -> dict[int, str]:
+        """A report that is not finite although the states are (a logarithm of zero) is a failure too; by patient."""
+        if np.isfinite(out).all():
+            return {}
+        wrong = ~np.isfinite(out) & (times < np.inf)[:, :, None] & (status == Status.OK)[:, None, None]
+        told = {}
+        for i in np.flatnonzero(wrong.any(axis=(1, 2))):
+            j, k = np.argwhere(wrong[i])[0]
+            status[i] = Status.NOT_FINITE
+            t = times[i if len(times) > 1 else 0, j]
+            told[int(i)] = f"{self.system.report_names[k]} is {out[i, j, k]} at t = {t:.6g} h, the states are finite"
+        return told
 
-    def _code(self, lanes: int) -> driver.Code:
-        """Machine code in the fixed order of pivots, or with pivoting where the matrix is too full for a fixed order."""
+    def _code(self, lanes: int) -> Code:
+        """Machine code in the fixed order of pivots, or with pivoting where the matrix is too full for it."""
         code = self.library(lanes)
         facts = code.facts
         if facts["dense"]:
             return self.pivoting()
-        kernels = np.array([code.address(name) for name in driver.KERNELS], dtype=np.int64)
-        return driver.Code(kernels, code.lanes, facts["n"], facts["nq"], facts["nw"], np.zeros(0))
+        kernels = np.array([code.address(name) for name in KERNELS], dtype=np.int64)
+        return Code(kernels, code.lanes, facts["n"], facts["nq"], facts["nw"], np.zeros(0))
 
-    def pivoting(self) -> driver.Code:
+    def pivoting(self) -> Code:
         """The same with partial pivoting in every step, for one lane."""
         code = self.library(1)
         facts = code.facts
-        kernels = np.array([code.address(name) for name in driver.KERNELS], dtype=np.int64)
-        kernels[driver.STEP] = rosenbrock.step_kernel.address
+        kernels = np.array([code.address(name) for name in KERNELS], dtype=np.int64)
+        kernels[STEP] = rosenbrock.step_kernel.address
         inner = pivoted.head(facts["n"], code.address("jacobian"), facts["rows"], facts["columns"])
         nw = pivoted.length(facts["n"], len(facts["rows"]))
         addresses = code.address("rhs"), pivoted.factor.address, pivoted.solve.address
         outer = rosenbrock.head(facts["n"], facts["nq"], nw, *addresses)
         head = np.concatenate([outer, inner])
-        return driver.Code(kernels, 1, facts["n"], facts["nq"], rosenbrock.HEAD + nw, head)
+        return Code(kernels, 1, facts["n"], facts["nq"], rosenbrock.HEAD + nw, head)
 
 
 type _Written = tuple[Integers, Floats, Floats]

@@ -176,7 +176,7 @@ class Gradient:
         wanted = width or (FEW_DIRECTIONS if nd <= FEW_DIRECTIONS else 8)
         code = self.code.forward(wanted, pivoting=method == PIVOTING)
         w = code.width
-        blocks = -(-nd // w)
+        blocks = max(-(-nd // w), 1)
 
         way = itinerary(history.start, history.size, records.time, times[None])
         moving = np.zeros((blocks * w, k))

@@ -3,10 +3,10 @@
 Structural local identifiability: whether two parameter sets that are close together give the same curves, if these
 were known without error and at every time. Everything the curves can tell is in their derivatives just after each
 dose; the rank of the matrix of the parameter derivatives of these is the number of parameter combinations that are
-determined, and its null space says which parameters are not (Karlsson, Anguelova & Jirstrand 2012,
-doi:10.3182/20120711-3-BE-2027.00381; Sedoglavic 2002, doi:10.1006/jsco.2002.0532). The matrix is computed exactly
-modulo a prime at random points: by bad luck a rank may come out too small, never too large, and the best of several
-points is taken. Local means that finitely many alternatives may remain (absorption and elimination may be swapped).
+determined, and its null space says which parameters are not (Sedoglavic 2002, doi:10.1006/jsco.2002.0532; Karlsson,
+Anguelova & Jirstrand, IFAC symposium on system identification, 2012). The matrix is computed exactly modulo a prime at
+random points: by bad luck a rank may come out too small, never too large, and the best of several points is taken.
+Local means that finitely many alternatives may remain (absorption and elimination may be swapped).
 """
 
 from __future__ import annotations
@@ -128,6 +128,8 @@ def identify(
             f"{model.who}: {', '.join(unknown)}: no such parameter{did_you_mean(unknown[0], model.parameters)}; "
             f"known: {', '.join(model.parameters)}"
         )
+    if formulas := sorted(given - set(model.primary)):
+        raise ModelError(f"{model.who}: {', '.join(formulas)} is a formula; say what of its parameters is known")
     problem = _Problem(model, names, outputs, experiments, scaled, given)
     first = problem.trial(PRIMES[0], f"{seed} 0", problem.orders)
     again = [problem.trial(prime, f"{seed} {prime}", first.enough) for prime in PRIMES[1:]]

@@ -133,15 +133,18 @@ def read_document(source: str | Path, names: str = "id") -> Document:
     """
     library = libsbml()
     if isinstance(source, str) and "<sbml" in source:
-        # libsbml would put a missing first line on a line of its own and count one too many ever after
-        whole = source if source.lstrip().startswith("<?xml") else f'<?xml version="1.0" encoding="UTF-8"?>{source}'
-        who, raw = "SBML text", library.readSBMLFromString(whole)
+        who, text = "SBML text", source
     else:
         path = Path(source)
         if not path.is_file():
             raise ModelError(f"{path}: there is no such file; give the path of an SBML file, or its text")
-        who, raw = str(path), library.readSBMLFromFile(str(path))
-    return _Reader(raw, who, names).document()
+        start = path.read_bytes()[:100].lstrip()
+        if start.startswith(b"<?xml") or b"<" not in start:
+            return _Reader(library.readSBMLFromFile(str(path)), str(path), names).document()
+        who, text = str(path), path.read_text(encoding="utf-8-sig")
+    # libsbml would put a missing first line on a line of its own and count one too many ever after
+    whole = text if text.lstrip().startswith("<?xml") else f'<?xml version="1.0" encoding="UTF-8"?>{text}'
+    return _Reader(library.readSBMLFromString(whole), who, names).document()
 
 
 class _Reader:

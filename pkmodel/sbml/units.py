@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import product
 
 import sympy as sp
 
-from ..dimensions import dimension_of, multiply
+from ..dimensions import check_condition, dimension_of, multiply
 from ..errors import UnitError
 from ..expressions import TIME, to_text
 from ..units import Dimension, dimension, factor
@@ -142,23 +142,12 @@ def assert_consistent(expression: sp.Basic, wanted: Dimension | None, known: Map
     UnitError
         The units of the file do not fit together.
     """
-    for relation in _relations(expression):
-        _same(relation.lhs, relation.rhs, known, who)
+    check_condition(expression, known, who)
     if not isinstance(expression, sp.Expr):
         return
     found = dimension_of(expression, known, who)
     if wanted is not None and found is not None and found != wanted:
         raise UnitError(f"{who}: {to_text(expression)[:80]!r} is {found}, but should be {wanted}")
-
-
-def _relations(expression: sp.Basic) -> Iterator[sp.core.relational.Relational]:
-    yield from sorted(expression.atoms(sp.core.relational.Relational), key=str)
-
-
-def _same(a: sp.Expr, b: sp.Expr, known: Mapping[str, Dimension], who: str) -> None:
-    one, other = dimension_of(a, known, who), dimension_of(b, known, who)
-    if one is not None and other is not None and one != other:
-        raise UnitError(f"{who}: {to_text(a)[:80]!r} ({one}) is compared with {to_text(b)[:80]!r} ({other})")
 
 
 def per_hour(unit: str) -> Dimension:

@@ -5,39 +5,37 @@ own time, step size, error test, records and outputs; when its patient is finish
 another's numbers, so a patient's result is the same to the last bit whoever shares the vector, and a failure stays
 where it happened.
 
-**A lane's life.** Load parameters, compute constants and initial state, apply the records at time 0. Step until the next
-record, which a step always meets exactly (the one before is shortened to make room); apply the records of that time;
-choose a new first step; go on. Outputs between the ends of a step come from its polynomial; outputs at the time of a
-record come after all records of that time.
+**A lane's life.** Load parameters, compute constants and initial state, apply the records at time 0. Step until the
+next record, which a step always meets exactly (the one before is shortened to make room); apply the records of that
+time; choose a new first step; go on. Outputs between the ends of a step come from its polynomial; outputs at the time
+of a record come after all records of that time.
 
 **Error control.** e^2 = mean over states of (u_8 / (atol + rtol max(|y|, |y_new|)))^2. A step with e <= 1 is accepted,
 and the next has the size h min(GROW, max(SHRINK, SAFETY e^(-1/5))) (Hairer & Wanner 1996, Solving Ordinary Differential
 Equations II, IV.7, doi:10.1007/978-3-642-05221-7). The memory of a PI controller was tried on receptor models and cost
 steps at equal error.
 
-**First step,** at the start and after each record. A method of order 5 errs by about |f| h (L h)^4 in a step, where L says
-how fast f changes; `_first_steps` measures both along a short trial and makes that one tolerance.
+**First step,** at the start and after each record. A method of order 5 errs by about |f| h (L h)^4 in a step, where L
+says how fast f changes; `_first_steps` measures both along a short trial and makes that one tolerance.
 
-**Replay.** The steps of a run can be written down (`march` returns them) and walked again with other parameters, without
-any error test: the result is then a smooth function of the parameters. A step that met a record is stored as a negative
-number and meets the record again wherever it has moved.
+**Replay.** The steps of a run can be written down (`march` returns them) and walked again with other parameters,
+without any error test: the result is then a smooth function of the parameters. A step that met a record is stored as
+a negative number and meets the record again wherever it has moved.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pkmodel.solve.call import call
 from pkmodel.solve.jit import njit
+from pkmodel.solve.task import Answer, Code, Task
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
 
-KERNELS = ("step", "dense", "interpolate", "report", "rhs", "constants", "initial")
-STEP, DENSE, INTERPOLATE, REPORT, RHS, CONSTANTS, INITIAL = range(7)
+STEP, DENSE, INTERPOLATE, REPORT, RHS, CONSTANTS, INITIAL = range(7)  # task.KERNELS
 
 # Outcomes; the numbers of status.Status, which compiled code cannot name.
 OK, TOO_MANY_STEPS, STEP_TOO_SMALL, NOT_FINITE, PIVOT_GROWTH = 0, 1, 2, 3, 8
@@ -48,75 +46,6 @@ TRIES = 3  # smaller steps tried before the fixed order of pivots is given up
 SMALLEST = 1e-15  # step size, as a part of the time to reach
 SAFETY, SHRINK, GROW = 0.9, 0.1, 6.0
 FIRST = 0.1  # longest first step, as a part of the way to the next record
-
-
-class Code(NamedTuple):
-    """A model's machine code.
-
-    Attributes
-    ----------
-    kernels : (7,) machine addresses, in the order of `KERNELS`
-    lanes : patients in one vector, L; the kernels' own
-    n, nq, nw : numbers of states, of parameters with constants, and of entries of a step's work array
-    head : (any,) numbers that the work array starts with; empty for a model's own machine code
-    """
-
-    kernels: Integers
-    lanes: int
-    n: int
-    nq: int
-    nw: int
-    head: Floats
-
-
-class Task(NamedTuple):
-    """What to solve for N patients, and how.
-
-    Attributes
-    ----------
-    parameters : (N, k) array
-    time, kind, place, value : (N or 1, E) arrays, the records; one row serves all [h, -, -, state or parameter]
-    times : (N or 1, m) array, not decreasing, infinite where a patient has fewer outputs [h]
-    rtol : relative tolerance [1]
-    atol : (n,) array, absolute tolerance [state]
-    max_steps : steps tried, accepted or not, before a patient is given up
-    replay_from : (N + 1,) array, where each patient's steps begin in `replay`; empty: choose steps by error [-]
-    replay : all patients' steps, negative where a step met a record [h]
-    write : 0 nothing, 1 the steps, 2 the steps and the states at their start
-    halt : (1,) array; another thread that sets it to one ends the run
-    """
-
-    parameters: Floats
-    time: Floats
-    kind: NDArray[np.int8]
-    place: Integers
-    value: Floats
-    times: Floats
-    rtol: float
-    atol: Floats
-    max_steps: int
-    replay_from: Integers
-    replay: Floats
-    write: int
-    halt: Integers
-
-
-class Answer(NamedTuple):
-    """Arrays that are written.
-
-    Attributes
-    ----------
-    out : (N, m, r) array, the reports
-    states : (N, m, n) array, the states; (0, m, n) if they are not wanted
-    status, until, steps, rejected : (N,) arrays: outcome, time reached [h], accepted and rejected steps
-    """
-
-    out: Floats
-    states: Floats
-    status: Integers
-    until: Floats
-    steps: Integers
-    rejected: Integers
 
 
 # Where each lane stands: rows of an integer table and of a table of times, a column for each lane. (Two plain arrays,
@@ -168,8 +97,8 @@ def _begin(times: Floats, at: Integers, clock: Floats, lane: int, L: int, start:
 
 @njit()
 def _meet(
-    time: Floats, kind: NDArray[np.int8], index: Integers, value: Floats, at: Integers, clock: Floats, lane: int, L: int,
-    y: Floats, q: Floats,
+    time: Floats, kind: NDArray[np.int8], index: Integers, value: Floats, at: Integers, clock: Floats, lane: int,
+    L: int, y: Floats, q: Floats,
 ) -> bool:  # fmt: skip
     """Apply the records of this time, one after the other; whether a parameter changed."""
     row = at[PATIENT, lane] if time.shape[0] > 1 else 0
@@ -230,8 +159,8 @@ def _leave(
 
 @njit()
 def _first_steps(
-    rhs: int, rtol: float, atol: Floats, at: Integers, clock: Floats, L: int, y: Floats, q: Floats, x: Floats, f: Floats,
-    g: Floats,
+    rhs: int, rtol: float, atol: Floats, at: Integers, clock: Floats, L: int, y: Floats, q: Floats, x: Floats,
+    f: Floats, g: Floats,
 ) -> None:  # fmt: skip
     """First step of the lanes that want one, from f and from its change along a short trial step.
 
@@ -310,7 +239,7 @@ def _arrive(
                 if at[OUTPUT, lane] < at[OUTPUTS, lane]:
                     at[FRESH, lane], starting = 1, True
                 else:
-                    _leave(OK, at, clock, lane, out, states, status, until, steps, rejected)
+                    _leave(np.int64(OK), at, clock, lane, out, states, status, until, steps, rejected)
                     again |= following < chosen.size
         if starting and not replaying:
             _first_steps(kernels[RHS], rtol, atol, at, clock, L, y, q, x, K, K[atol.size * L :])
@@ -414,22 +343,22 @@ def _write(
 
 @njit()
 def _advance(
-    replaying: bool, max_steps: int, ctl: Floats, at: Integers, clock: Floats, L: int, y: Floats, u: Floats, out: Floats,
-    states: Floats, status: Integers, until: Floats, steps: Integers, rejected: Integers,
+    replaying: bool, max_steps: int, ctl: Floats, at: Integers, clock: Floats, L: int, y: Floats, u: Floats,
+    out: Floats, states: Floats, status: Integers, until: Floats, steps: Integers, rejected: Integers,
 ) -> bool:  # fmt: skip
     """Move the clocks, undo rejected steps, give up on lanes that cannot go on; whether a lane needs attention."""
     attention = False
     for lane in range(L):
         if at[PATIENT, lane] < 0:
             continue
-        outcome = OK
+        outcome = np.int64(OK)
         if at[TAKEN, lane]:
             clock[T, lane] = clock[STOP, lane] if at[LANDING, lane] else clock[T, lane] + clock[SIZE, lane]
             attention |= at[LANDING, lane] != 0
         else:
             for i in range(y.size // L):
                 u[i * L + lane] = y[i * L + lane]
-            if at[LOST, lane] > TRIES and not ctl[4 * L + lane] <= MAX_GROWTH:
+            if (replaying or at[LOST, lane] > TRIES) and not ctl[4 * L + lane] <= MAX_GROWTH:
                 outcome = PIVOT_GROWTH
             elif replaying or clock[H, lane] < SMALLEST * clock[STOP, lane]:
                 outcome = STEP_TOO_SMALL if ctl[3 * L + lane] < np.inf else NOT_FINITE
@@ -476,27 +405,20 @@ def march(code: Code, task: Task, chosen: Integers, answer: Answer) -> tuple[Int
         _load(parameters, chosen[min(lane, chosen.size - 1)], lane, L, q)
     call(kernels[CONSTANTS], (q.ctypes.data,))
     call(kernels[INITIAL], (q.ctypes.data, y.ctypes.data))
-    following, attention = 0, True
+    following, attention = np.int64(0), True
     while True:
         if attention:
             following = _arrive(
-                kernels, chosen, following, parameters, time, kind, index, value, times, rtol, atol, replaying, at, clock,
-                L, y, q, x, K, theta, shown, out, states, status, until, steps, rejected,
+                kernels, chosen, following, parameters, time, kind, index, value, times, rtol, atol, replaying, at,
+                clock, L, y, q, x, K, theta, shown, out, states, status, until, steps, rejected,
             )  # fmt: skip
         if not _propose(replay_from, replay, at, clock, L, ctl) or halt[0]:
             break
         call(
             kernels[STEP],
-            (
-                y.ctypes.data,
-                q.ctypes.data,
-                ctl.ctypes.data,
-                atol.ctypes.data,
-                K.ctypes.data,
-                u.ctypes.data,
-                w.ctypes.data,
-            ),
-        )
+            (y.ctypes.data, q.ctypes.data, ctl.ctypes.data, atol.ctypes.data, K.ctypes.data, u.ctypes.data,
+             w.ctypes.data),
+        )  # fmt: skip
         due = _judge(replaying, ctl, at, clock, L)
         if write:
             if logged + L > who.size:

@@ -11,11 +11,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 import sympy as sp
-from numba import carray, cfunc, njit
+from numba import carray, cfunc, njit  # type: ignore[attr-defined, import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
 from benchmarks.plain import plain, starts
@@ -42,7 +43,9 @@ def scipy_odeint(equations: Equations, rtol: float, atol: float) -> Solver:
     return _piecewise(equations, piece)
 
 
-def scipy_solve_ivp(equations: Equations, rtol: float, atol: float, method: str = "LSODA") -> Solver:
+def scipy_solve_ivp(
+    equations: Equations, rtol: float, atol: float, method: Literal["LSODA", "Radau"] = "LSODA"
+) -> Solver:
     """SciPy's `solve_ivp`, whose steps are taken in Python; f and the dense J by numba."""
     from scipy.integrate import solve_ivp
 
@@ -90,24 +93,18 @@ def _grid(begin: float, end: float, times: Array) -> Array:
 
 def numbalsoda_lsoda(equations: Equations, rtol: float, atol: float) -> Solver:
     """numbalsoda: LSODA and the right-hand side in compiled code, the loop over patients too; J by differences."""
-    from numbalsoda import lsoda
-
-    return _numbalsoda(equations, rtol, atol, lsoda)
+    return _numbalsoda(equations, rtol, atol, import_module("numbalsoda").lsoda)
 
 
 def numbalsoda_dop853(equations: Equations, rtol: float, atol: float) -> Solver:
     """The explicit method of order 8 by Dormand and Prince, for references: its steps are as short as it is stiff."""
-    from numbalsoda import dop853
-
-    return _numbalsoda(equations, rtol, atol, dop853)
+    return _numbalsoda(equations, rtol, atol, import_module("numbalsoda").dop853)
 
 
 def _numbalsoda(equations: Equations, rtol: float, atol: float, integrate: Any) -> Solver:
-    from numbalsoda import lsoda_sig
-
     fill, n, k = plain(equations, jacobian=False).fill, len(equations.states), len(equations.parameters)
 
-    @cfunc(lsoda_sig)
+    @cfunc(import_module("numbalsoda").lsoda_sig)
     def slope(t, y, out, p):  # type: ignore[no-untyped-def]
         fill(carray(y, (n,)), carray(p, (k,)), carray(out, (n,)))
 
@@ -149,7 +146,7 @@ def _numbalsoda(equations: Equations, rtol: float, atol: float, integrate: Any) 
 
 def casadi_cvodes(equations: Equations, rtol: float, atol: float, **options: Any) -> Solver:
     """CasADi: CVODES with the exact sparse Jacobian and its sparse QR (its fastest solver here); one call for all."""
-    import casadi as ca
+    ca = import_module("casadi")
 
     n = len(equations.states)
     y, p = ca.SX.sym("y", n), ca.SX.sym("p", len(equations.parameters))
@@ -192,8 +189,7 @@ def casadi_compiled(equations: Equations, rtol: float, atol: float) -> Solver:
 
 def libroadrunner_cvode(equations: Equations, rtol: float, atol: float) -> Solver:
     """libroadrunner: CVODE on machine code made from SBML; doses are SBML events, one `simulate` a patient."""
-    import antimony
-    import roadrunner
+    antimony, roadrunner = import_module("antimony"), import_module("roadrunner")
 
     n = len(equations.states)
     plain_names = {s: sp.Symbol(str(s).replace(" ", "_")) for s in (*equations.states, *equations.parameters)}
@@ -201,7 +197,7 @@ def libroadrunner_cvode(equations: Equations, rtol: float, atol: float) -> Solve
     values = [str(plain_names[p]) for p in equations.parameters]
 
     def text(e: Any) -> str:
-        return sp.sstr(sp.sympify(e).xreplace(plain_names), full_prec=False).replace("**", "^")
+        return str(sp.sstr(sp.sympify(e).xreplace(plain_names), full_prec=False)).replace("**", "^")
 
     lines = ["model m()"]
     lines += [f"  {s}' = {text(r)};" for s, r in zip(names, equations.rates, strict=True)]

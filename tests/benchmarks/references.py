@@ -42,7 +42,7 @@ def error(found: Array, kept: Array, largest: Array) -> float:
 
 def exact(equations: Equations, count: int) -> Array:
     """Solution of a linear problem by matrix exponentials to 50 digits, (count, m, n)."""
-    import mpmath as mp
+    import mpmath as mp  # type: ignore[import-untyped, unused-ignore]
 
     with mp.workdps(50):
         states, parameters = sp.Matrix(equations.states), equations.parameters

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,11 +80,11 @@ def test_peers(name: str) -> None:
 
     per_set = Spread.of([t / COUNT * 1e6 for t in times])
     rows = [["pkmodel", per_set.text(), "1", f"{errors['pkmodel']:.1e}", ""]]
-    data = {"pkmodel": {"us": per_set, "error": errors["pkmodel"]}}
+    data: dict[str, Any] = {"pkmodel": {"us": per_set, "error": errors["pkmodel"]}}
     for peer, (theirs, ratios) in found.items():
         us, ratio = Spread.of([t / COUNT * 1e6 for t in theirs]), Spread.of(ratios)
         rows.append([peer, us.text(), ratio.text(), f"{errors[peer]:.1e}", verdict(name, peer, ratio, errors)])
-        data[peer] = {"us": us, "ratio": ratio, "error": errors[peer], "target": TARGETS[peer].get(name)}  # type: ignore[dict-item]
+        data[peer] = {"us": us, "ratio": ratio, "error": errors[peer], "target": TARGETS[peer].get(name)}
     rows += [[peer, "absent", "", "", why] for peer, why in absent.items()]
     show(
         f"{name}: {len(e.states)} states, rtol {RTOL:g}, atol {p.atol:g}, all states at {p.times.size} times",

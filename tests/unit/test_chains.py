@@ -213,6 +213,8 @@ def test_nothing_is_guessed() -> None:
         (body(), {"Bi-212": Release(fraction=1.2), **rest}, "released fraction is 1.2; it must be from 0 to 1"),
         (body(), {"Bi-212": Release(fraction={"plasma": 0.1}), **rest}, "how much is released in 'lesion' is not said"),
         (body(), {"Bi-212": replace(BI, into={"blood": "plasma"}), **rest}, "free in 'lesion' is not said; add"),
+        (body(), {"Bi-212": replace(BI, into={"lesions": "plasma", "*": "plasma"}), **rest}, "did you mean 'lesion'"),
+        (body(), {"Bi-212": Release(fraction={"tumor": 0.1, "*": 1}), **rest}, "fraction: 'tumor' is no compartment"),
         (body(), {"Bi-212": replace(BI, into={"*": "kidneys"}), **rest}, "did you mean 'kidney'"),
         (body(), {"Bi-212": Release(fraction=0.5, into={"*": "plasma"}), **rest}, "'into' needs the model"),
         (body(), {"Bi-212": replace(BI, model=nonlinear), **rest}, "is not linear; a free daughter is a trace"),

@@ -83,7 +83,7 @@ def test_absorption() -> None:
 
 
 def test_two_compartments_with_elimination_from_both() -> None:
-    """Only sums and a cycle are determined (Godfrey 1983; Meshkat & Sullivant 2014, doi:10.1016/j.jsc.2013.11.002)."""
+    """Only sums and a cycle are determined (Godfrey 1983; Meshkat et al., arXiv:1410.8587)."""
     result = identify(MAMMILLARY)
     assert result.identifiable == ("V",) and result.rank == 4 and result.complete
     same(result.combinations, {"k10 + k12", "k20 + k21", "k12*k21"}, MAMMILLARY.parameters)
@@ -393,6 +393,8 @@ def test_refusals() -> None:
     for arguments, says in cases:
         with pytest.raises(ModelError, match=says):
             identify(ONE, **arguments)
+    with pytest.raises(ModelError, match="k10 is a formula; say what"):
+        identify(load_model("psma617_siebinga2023"), known=["k10"])
     switch = build("k 1/h, q nmol", "a", ["a -> : k*where(a > q, a, q)"], {"c": "a"})
     with pytest.raises(ModelError, match="switches on a state"):
         identify(switch)

@@ -80,7 +80,7 @@ def test_models_of_the_library(name: str) -> None:
 
 
 def test_a_labelled_model() -> None:
-    same(label(library.load_model("whole_body_linear"), "177Lu"), {"plasma": 5.0})
+    same(label(library.load_model("whole_body_linear"), "177Lu"), {"in_blood": 5.0})
 
 
 def test_a_file_is_written(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def test_whether_an_event_that_holds_from_the_start_happens() -> None:
 
 
 def test_the_highest_priority_goes_first() -> None:
-    low: dict[str, Any] = {"name": "low", "when": "t >= 1", "priority": "1", "set": {"count": "count*10"}}
+    low: dict[str, Any] = {
+        "name": "low", "when": "t >= 1", "priority": "1", "set": {"count": "count*10"}, "use_trigger_values": False
+    }  # fmt: skip
     high: dict[str, Any] = {"name": "high", "when": "t >= 1", "priority": "k*100", "set": {"count": "count + 1"}}
     got = run(washout(low, high), 2.0)
     assert [name for _, name in got.happened] == ["high", "low"]
@@ -97,8 +99,7 @@ def test_a_parameter_that_an_event_sets_moves_and_its_formulas_with_it() -> None
         parameters={"k": "0.1 1/h", "start": "1 nmol", "twice": {"formula": "2*k", "unit": "1/h"}},
         flows=["organ -> : twice*organ"],
     )
-    moved = settled(model)
-    assert moved.compartments["k_now"].initial == model.flows[0].rate.xreplace({}).args[0] or "k" in moved.primary
+    assert settled(model).compartments["k_now"].unit == "1/h"
     assert run(model, 3.0).out[0, 0] == pytest.approx(math.exp(-0.2 * 2 - 0.6), rel=1e-8)
     assert run(model.replace(k=0.2), 3.0).out[0, 0] == pytest.approx(math.exp(-0.4 * 2 - 1.2), rel=1e-8)
 
@@ -138,7 +139,7 @@ def test_events_survive_text_and_new_names() -> None:
     [
         ({"when": "t > 1", "set": {"liver": "1"}}, "'liver' cannot be set"),
         ({"when": "t > 1", "set": {"organ": "liver"}}, "'liver' in 'liver' is not known"),
-        ({"when": "t", "set": {"organ": "1"}}, "condition"),
+        ({"when": "t", "set": {"organ": "1"}}, "expected a condition such as"),
         ({"set": {"organ": "1"}}, "'when'"),
         ({"when": "t > 1", "set": {"organ": "1"}, "then": "2"}, "'then' is not known"),
     ],

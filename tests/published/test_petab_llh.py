@@ -1,0 +1,23 @@
+"""Log-likelihoods at the published parameters of two problems of the PEtab benchmark collection.
+
+The problems (github.com/Benchmarking-Initiative/Benchmark-Models-PEtab; Hass et al. 2019,
+doi:10.1093/bioinformatics/btz020) lie beside the checkout; the values are those of facts/pharmacometrics.md.
+"""
+
+from __future__ import annotations
+
+import needs_sbml  # noqa: F401
+import pytest
+
+from pkmodel.petab import read_petab
+from support import report, shared
+
+pytest.importorskip("yaml")
+
+PUBLISHED = {"Bruno_JExpBot2016": 46.688182, "Crauste_CellSystems2017": -190.964016}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_log_likelihood_at_the_nominal_parameters(name: str) -> None:
+    problem = read_petab(shared(f"data/petab/{name}/{name}.yaml"))
+    report(f"log-likelihood of {name}", PUBLISHED[name], problem.log_likelihood(), atol=1e-3)
