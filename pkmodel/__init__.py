@@ -15,9 +15,14 @@ _WHERE = {
     "data": ("Curves", "Study", "load_study"),
     "composition": ("instantiate", "join"),
     "labelling": ("label",),
+    "chains": ("Release",),
+    "identifiability": ("identify",),
+    "sbml.reader": ("read_sbml",),
+    "sbml.writer": ("write_sbml",),
     "checks": ("check",),
     "regimen": ("Administration", "Regimen"),
     "simulation": ("simulate",),
+    "cohorts": ("cohort",),
     "nuclides": ("nuclide",),
     "inference.protocol": ("Protocol", "load_protocol"),
     "inference.fitting": ("fit",),
@@ -54,7 +59,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .chains import Release as Release
     from .checks import check as check
+    from .cohorts import cohort as cohort
     from .composition import instantiate as instantiate
     from .composition import join as join
     from .data import Curves as Curves
@@ -78,6 +85,7 @@ if TYPE_CHECKING:
     from .dosimetry.s_matrix import load_s_matrix as load_s_matrix
     from .dosimetry.s_values import s_self as s_self
     from .errors import PkmodelError as PkmodelError
+    from .identifiability import identify as identify
     from .inference.compare import compare as compare
     from .inference.fitting import fit as fit
     from .inference.protocol import Protocol as Protocol
@@ -97,4 +105,6 @@ if TYPE_CHECKING:
     from .nuclides import nuclide as nuclide
     from .regimen import Administration as Administration
     from .regimen import Regimen as Regimen
+    from .sbml.reader import read_sbml as read_sbml
+    from .sbml.writer import write_sbml as write_sbml
     from .simulation import simulate as simulate

@@ -283,9 +283,10 @@ def _refuse_unknown_places(model: Model, releases: Mapping[str, Release], who: s
         fractions = r.fraction if isinstance(r.fraction, Mapping) else {}
         for what, keys, known in (("fraction", fractions, ligand), ("into", r.into, anywhere)):
             if unknown := [k for k in keys if k != REST and k not in known]:
+                hint = did_you_mean(unknown[0], known)
                 raise ModelError(
-                    f"{who}: {name}: {what}: {unknown[0]!r} is no compartment or region{did_you_mean(unknown[0], known)}; "
-                    f"known: {', '.join(sorted(known))}"
+                    f"{who}: {name}: {what}: {unknown[0]!r} is no compartment or region{hint}; known: "
+                    f"{', '.join(sorted(known))}"
                 )
 
 
