@@ -34,7 +34,8 @@ from .expressions import TIME, parse, symbol
 from .model import Model, Parameter
 from .sbml import Imported, import_sbml
 from .solve.records import Kind, Records, records, stack
-from .triggers import Machine, triggered
+from .trigger_walk import Machine
+from .triggers import triggered
 
 type Floats = NDArray[np.float64]
 

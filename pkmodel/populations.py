@@ -291,7 +291,8 @@ def _dataset(
     for name in run.wanted:
         o = model.observables[name.removeprefix("integral_")]
         unit = f"{o.unit} h" if name.startswith("integral_") else o.unit
-        data[name] = (("patient", "time"), arrays[name], {"units": unit, "long_name": o.meaning or o.name})
+        about = {"units": unit, "long_name": o.meaning or o.name, "nuclide": o.nuclide or model.nuclide}
+        data[name] = (("patient", "time"), arrays[name], about)
     codes = ", ".join(f"{int(s)} {s.name.lower()}" for s in Status)
     data["status"] = ("patient", arrays["status"], {"long_name": "how the solve ended", "codes": codes})
     data["steps"] = ("patient", arrays["steps"], {"long_name": "accepted steps; 0 for exact propagation"})

@@ -30,6 +30,8 @@ from .regimen import Regimen
 from .solve.records import Kind, Records
 from .solve.status import MESSAGES, Status
 from .steady_state import SteadyStates
+from .trigger_walk import Machine
+from .triggers import triggered
 
 if TYPE_CHECKING:
     pass
@@ -103,7 +105,7 @@ class Problem:
     @property
     def exact(self) -> bool:
         """Whether it is solved by exact propagation."""
-        return self.compiled.linear and self.method != "rosenbrock"
+        return self.compiled.linear and self.method != "rosenbrock" and not self.model.events
 
     @cached_property
     def doses(self) -> tuple[Dose, ...]:
@@ -121,6 +123,11 @@ class Problem:
                 duration = fraction * dose.administration.given / float(dose.rate.of(p)[0])
             out += [(dose.administration.time + lag, r, fraction * amount, duration) for r, amount in dose.parts]
         return out
+
+    @property
+    def end(self) -> float:
+        """When the last dose is in, at the parameters of the model [h]."""
+        return max((time + duration for time, _, _, duration in self._doses), default=0.0)
 
     @cached_property
     def _delays(self) -> list[int]:
@@ -147,6 +154,11 @@ class Problem:
         at = {name: k for k, name in enumerate(self.compiled.states)}
         targets = [[at[c] for c in parts] for parts in self.model.routes.values()]
         return fixed(self.compiled, self.doses, targets, self.times)
+
+    @cached_property
+    def _machine(self) -> Machine:
+        """The solver of a model in which something happens when a condition becomes true."""
+        return Machine(triggered(self.engine.system, self.model), self.engine.digest)
 
     def directions(self, wanted: Sequence[Direction]) -> Directions:
         """What to differentiate along.
@@ -240,6 +252,9 @@ class Problem:
             y, dy, status, steps, detail = self._run(p, along.parameters, given, self.times, self.rtol, None)
         if steady[0] != Status.OK:
             status, detail = steady[0], ""
+        if status == Status.BAD_INPUT:
+            wrong = [f"{n} = {x}" for n, x in zip(self.compiled.parameters, p, strict=True) if not np.isfinite(x)]
+            detail = f"{', '.join(wrong)}: parameters must be finite numbers" if wrong else _BAD
         y, dy = np.ascontiguousarray(y), np.ascontiguousarray(dy)
         u, slope = self._inputs_at(p)
         table = self.steps.table(p, self.times)
@@ -269,22 +284,24 @@ class Problem:
     ) -> tuple[Array, Array, Status, int, str]:
         """States (n, m), tangents (nd, n, m), status, steps and message of the engine."""
         n = len(self.compiled.states)
-        if given.bad[0]:
-            return (
-                np.full((n, times.size), np.nan),
-                np.full((len(along), n, times.size), np.nan),
-                Status.BAD_INPUT,
-                0,
-                _BAD,
-            )
+        nowhere = np.full((n, times.size), np.nan), np.full((len(along), n, times.size), np.nan)
+        if given.bad[0] or not np.isfinite(p).all():
+            return *nowhere, Status.BAD_INPUT, 0, ""
         atol = self._absolute(p, start)
+        if self.model.events:
+            if len(along):
+                raise SimulationError(
+                    f"{self.model.who}: no derivatives of a model with events that a condition triggers"
+                )
+            walk = self._machine.run(p, given.records, times, rtol, atol)
+            return walk.out.T, nowhere[1], walk.status, walk.steps, walk.detail
         if not len(along):
             run = self.engine.run(p[None], given.records, times, rtol, atol)
             status, detail = Status(int(run.status[0])), run.message(0) if run.status[0] else ""
-            return run.out[0].T, np.zeros((0, n, times.size)), status, int(run.steps[0]), detail
+            return run.out[0].T, nowhere[1], status, int(run.steps[0]), detail
         run = self.engine.run(p[None], given.records, times, rtol, atol, lanes=1, write_history=True, write_states=True)
         status, detail = Status(int(run.status[0])), run.message(0) if run.status[0] else ""
-        dy = np.full((len(along), n, times.size), np.nan)
+        dy = nowhere[1]
         if status == Status.OK:
             slopes = self._gradient(along).tangents(
                 p, along, given.records, times, rtol, atol, dvalue=given.dvalue, dtime=given.dtime,

@@ -91,37 +91,40 @@ def record(
     """
     patients, nd = events.time.shape[0], events.dtime.shape[1]
     tables = [_of_curve(system, name, c, nd, last) for name, c in zip(compiled.inputs, curves, strict=True)]
-    tables += [_of_covariates(steps, patients, nd, last), _of_events(compiled, system, events)]
-    whole = _joined(tables)
-    time, kind, index, value, dvalue, dtime = (
-        whole.time, whole.kind, whole.index, whole.value, whole.dvalue, whole.dtime
-    )  # fmt: skip
-    bad = ~np.isfinite(np.where(np.isfinite(time), value, 0.0)).all(axis=1)
-    time[bad], value[bad] = np.inf, 0.0
-    value[~np.isfinite(value)] = 0.0
-    order = np.argsort(time, axis=1, kind="stable")
-    used = int(np.isfinite(time).sum(axis=1).max(initial=0))
-    order_used = order[:, :used]
-    time, value = (np.take_along_axis(a, order_used, axis=1) for a in (time, value))
-    kind, index = (np.take_along_axis(a, order_used, axis=1) for a in (kind, index))
-    if nd:
-        dvalue, dtime = dvalue[order[0, :used]], dtime[order[0, :used]]
-    return Recorded(Records(time, kind.astype(np.int8), index, value), dvalue[:used], dtime[:used], bad)
+    if steps.by:
+        tables.append(_of_covariates(steps, patients, nd, last))
+    whole = _joined([*tables, *_of_events(compiled, system, events)])
+    happens = np.isfinite(whole.time)
+    bad = (happens & ~np.isfinite(whole.value)).any(axis=1)
+    if happens.all() and not bad.any() and not (whole.time[:, 1:] < whole.time[:, :-1]).any():
+        return Recorded(
+            Records(whole.time, whole.kind.astype(np.int8), whole.index, whole.value), whole.dvalue, whole.dtime, bad
+        )
+    time = np.where(bad[:, None], np.inf, whole.time)
+    value = np.where(np.isfinite(whole.value), whole.value, 0.0)
+    order = np.argsort(time, axis=1, kind="stable")[:, : int(np.isfinite(time).sum(axis=1).max(initial=0))]
+    records = Records(
+        time=np.take_along_axis(time, order, axis=1),
+        kind=np.take_along_axis(whole.kind, order, axis=1).astype(np.int8),
+        index=np.take_along_axis(whole.index, order, axis=1),
+        value=np.take_along_axis(value, order, axis=1),
+    )
+    dvalue, dtime = (a[order[0]] if nd else a[: order.shape[1]] for a in (whole.dvalue, whole.dtime))
+    return Recorded(records, dvalue, dtime, bad)
 
 
-def _of_events(compiled: Compiled, system: Autonomous, events: Events) -> _Table:
+def _of_events(compiled: Compiled, system: Autonomous, events: Events) -> list[_Table]:
     """Doses; an infusion is written as the rate that runs from then on, so that the last to end leaves a true zero."""
-    kind, index, value = events.kind.copy(), events.index.copy(), events.value.copy()
-    dvalue = events.dvalue.copy()
-    extra = len(system.states) - len(compiled.states)
-    state = kind <= Kind.SET_STATE
-    index = np.where(state & (index >= compiled.compartments), index + extra, index)
-    present = np.unique(events.index[events.kind == RATE])
+    kind, index, value, dvalue = events.kind, events.index, events.value, events.dvalue
+    if extra := len(system.states) - len(compiled.states):
+        index = np.where((kind <= Kind.SET_STATE) & (index >= compiled.compartments), index + extra, index)
+    if not (kind >= RATE).any():
+        return [_Table(events.time, kind, index, value, dvalue, events.dtime)]
+    stop, happens = kind == STOP, np.isfinite(events.time)
     tables = []
-    for route in present.tolist():
-        mine, stop = (events.kind == RATE) & (events.index == route), events.kind == STOP
+    for route in np.unique(events.index[kind == RATE]).tolist():
+        mine = (events.kind == RATE) & (events.index == route)
         at = system.parameter(rate_of(compiled.routes[route]))
-        happens = np.isfinite(events.time)
         change = np.where(mine & happens, events.value, 0.0)
         sums, counts = _running(change, stop & happens), _running(np.sign(change), stop & happens)
         value = np.where(mine, np.where(counts == 0.0, 0.0, sums), value)
@@ -132,9 +135,8 @@ def _of_events(compiled: Compiled, system: Autonomous, events: Events) -> _Table
             dvalue = np.where(mine[0][:, None], np.where(counts[0][:, None] == 0.0, 0.0, running), dvalue)
         if stop.any():
             tables.append(_stops(events, stop, at))
-    time = np.where(kind == STOP, np.inf, events.time)
-    main = _Table(time, np.where(kind == STOP, 0, kind), np.where(kind == STOP, 0, index), value, dvalue, events.dtime)
-    return _joined([*tables, main])
+    time = np.where(stop, np.inf, events.time)
+    return [*tables, _Table(time, np.where(stop, 0, kind), np.where(stop, 0, index), value, dvalue, events.dtime)]
 
 
 def _stops(events: Events, stop: NDArray[np.bool_], parameter: int) -> _Table:
@@ -207,6 +209,8 @@ def _of_covariates(steps: Steps, patients: int, nd: int, last: float) -> _Table:
 
 def _joined(tables: Sequence[_Table]) -> _Table:
     """Several tables side by side."""
+    if len(tables) == 1:
+        return tables[0]
 
     def wide[T: np.generic](arrays: list[NDArray[T]]) -> NDArray[T]:
         return np.concatenate(arrays, axis=1)

@@ -147,7 +147,7 @@ def integrals_to_infinity(model: Model, regimen: Regimen, names: tuple[str, ...]
     SimulationError
         An observable does not die out.
     """
-    end = regimen.end
+    end = prepare(model, regimen, [0.0]).end
     problem = prepare(model, regimen, [end])
     if not problem.compiled.linear:
         horizon = max(end, 1.0) * 1000.0

@@ -245,13 +245,19 @@ def _check(administrations: tuple[Administration, ...]) -> None:
         if not all(isinstance(x, str) or 0 <= x < math.inf for x in numbers):
             raise SimulationError(f"regimen: {a}: times, durations and doses must be finite and not negative")
         if a.steady not in STEADY:
-            raise SimulationError(f"regimen: {a}: steady {a.steady!r} is not known; allowed: {', '.join(map(repr, STEADY))}")
+            raise SimulationError(
+                f"regimen: {a}: steady {a.steady!r} is not known; allowed: {', '.join(map(repr, STEADY))}"
+            )
         if a.duration and a.rate:
             raise SimulationError(f"regimen: {a}: a duration and a rate; give one, the other follows from the dose")
         if a.steady and not a.every and (a.given or not a.rate):
-            raise SimulationError(f"regimen: {a}: a steady state needs the interval of its doses, or a dose of zero and a rate")
+            raise SimulationError(
+                f"regimen: {a}: a steady state needs the interval of its doses, or a dose of zero and a rate"
+            )
         if a.every and not a.steady:
-            raise SimulationError(f"regimen: {a}: an interval without a steady state; write out repeated doses one by one")
+            raise SimulationError(
+                f"regimen: {a}: an interval without a steady state; write out repeated doses one by one"
+            )
         if a.order > a.time:
             raise SimulationError(f"regimen: {a}: given before it was ordered, at {a.order:g} h")
 

@@ -33,6 +33,7 @@ from .problem import (
 )
 from .regimen import Regimen
 from .solve.status import Status
+from .triggers import settled
 from .units import dimension, factor
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def prepare(
     """
     if method not in METHODS:
         raise SimulationError(f"method {method!r} is not known; allowed: {', '.join(METHODS)}")
-    model, stepwise, lines = bind(model, covariates or {})
+    model, stepwise, lines = bind(settled(model), covariates or {})
     inputs = {**(inputs or {}), **lines}
     grid = np.atleast_1d(np.asarray(times, dtype=float))
     if grid.ndim != 1 or grid.size == 0 or not np.all(np.isfinite(grid)):
@@ -106,8 +107,9 @@ def prepare(
             f"{model.who}: {', '.join(sorted(unknown))}: no such input; known: {', '.join(model.inputs) or 'none'}"
         )
     compiled = compile_model(model)
-    if method == "exact" and not compiled.linear:
-        raise SimulationError(f"{model.who}: not linear, so not solved exactly; use method='rosenbrock' or 'auto'")
+    if method == "exact" and (model.events or not compiled.linear):
+        what = "events happen" if model.events else "not linear"
+        raise SimulationError(f"{model.who}: {what}, so not solved exactly; use method='rosenbrock' or 'auto'")
     _check_steady(model, compiled, plan, stepwise)
     steps = Steps({compiled.parameters.index(n): c for n, c in stepwise.items()})
     return Problem(model, compiled, plan or Regimen.nothing(), grid, curves, rtol, atol, method, steps)
@@ -119,8 +121,8 @@ def _check_steady(model: Model, compiled: Compiled, plan: Regimen | None, covari
     if not steady:
         return
     timed = any(TIME in {s.name for s in f.rate.free_symbols} for f in model.flows)
-    if model.inputs or timed:
-        what = "an input" if model.inputs else "a rate that depends on time"
+    if model.inputs or timed or model.events:
+        what = "an input" if model.inputs else "a rate that depends on time" if timed else "events"
         raise SimulationError(f"{model.who}: {steady[0]}: with {what} no day is like the last; write out the doses")
     if not compiled.linear and any(a.steady == "add" for a in steady):
         raise SimulationError(

@@ -11,7 +11,8 @@ from pkmodel.compiler.autonomous import autonomous
 from pkmodel.compiler.system import build_system
 from pkmodel.model import Model
 from pkmodel.solve.records import Kind, records
-from pkmodel.triggers import Machine, settled, triggered
+from pkmodel.trigger_walk import Machine
+from pkmodel.triggers import settled, triggered
 
 MATH = "http://www.w3.org/1998/Math/MathML"
 TIME = '<csymbol encoding="text" definitionURL="http://www.sbml.org/sbml/symbols/time">time</csymbol>'

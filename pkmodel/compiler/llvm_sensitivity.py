@@ -55,11 +55,21 @@ def emit_tangent_step(module: Module, states: int, tableau: Tableau, lanes: int,
             if i:
                 earlier[-1], solved = w.sub(earlier[-1], w.load(argument, at)), earlier[-1]
                 w.store(earlier[-1], stages[i - 1], at)
-                z = solved if i > tableau.last_sum else weighted_sum(w, tableau.a[i, :i].tolist(), earlier, w.load("%s", at))
+                z = (
+                    solved
+                    if i > tableau.last_sum
+                    else weighted_sum(w, tableau.a[i, :i].tolist(), earlier, w.load("%s", at))
+                )
                 w.store(z, "%u", at)
             else:
                 z = w.load("%s", at)
-            w.store(weighted_sum(w, [1.0], [w.mul(g, z)], w.mul(per_h, weighted_sum(w, tableau.c[i, :i].tolist(), earlier))), k, at)
+            w.store(
+                weighted_sum(
+                    w, [1.0], [w.mul(g, z)], w.mul(per_h, weighted_sum(w, tableau.c[i, :i].tolist(), earlier))
+                ),
+                k,
+                at,
+            )
         argument = "%u" if i else "%s"
         first = w.write(f"mul i64 {entries}, {i}") if stride == 1 else str(i)
         matrix = w.write(f"getelementptr inbounds double, ptr %M, i64 {first}")
@@ -162,7 +172,9 @@ def emit_adjoint_step(module: Module, states: int, tableau: Tableau, lanes: int,
             if i >= stem:  # Y_i = Y_{i+1} - u_i, and y_new is the argument that would come next
                 argument = w.sub(w.load("%u" if i == last else "%work", at), w.load(K[i], at))
             else:
-                argument = weighted_sum(w, tableau.a[i, :i].tolist(), [w.load(K[j], at) for j in range(i)], w.load("%y", at))
+                argument = weighted_sum(
+                    w, tableau.a[i, :i].tolist(), [w.load(K[j], at) for j in range(i)], w.load("%y", at)
+                )
             w.store(argument, "%work", at)
             # all arguments from the stem on, and y_new, have the coefficients of the stem: their cotangents are summed
             total = w.load("%l" if i in (last, last - 1) else shared, at)
@@ -182,4 +194,3 @@ def emit_adjoint_step(module: Module, states: int, tableau: Tableau, lanes: int,
         w.call("solve_transposed", "%w", V[i])
         w.call("pull", "%work", "%y", K[i], V[i], b, "%q", g, Z[i], "%back", "%bar")
     w.end()
-

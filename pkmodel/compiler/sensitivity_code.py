@@ -199,7 +199,9 @@ class SensitivityCode:
             "dense": steps, "interpolate": steps, "step": steps, "dense_tangent": steps, "interpolate_tangent": steps,
         }  # fmt: skip
         kernels = [
-            0 if name in ("tangent", "stages", *("solve",) * pivoting) else others.get(name, code).address(name.removesuffix("_tangent"))
+            0
+            if name in ("tangent", "stages", *("solve",) * pivoting)
+            else others.get(name, code).address(name.removesuffix("_tangent"))
             for name in forward_driver.KERNELS
         ]
         if not pivoting:

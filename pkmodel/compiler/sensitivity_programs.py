@@ -187,9 +187,7 @@ def _products(builder: Builder, write: Lowering, elements: Iterable[Element], ve
     """Elements times a vector, by row."""
     rows: dict[int, list[int]] = {}
     for e in elements:
-        rows.setdefault(e.row, []).append(
-            builder.apply("mul", write.number(e.value), builder.load(vector, e.column))
-        )
+        rows.setdefault(e.row, []).append(builder.apply("mul", write.number(e.value), builder.load(vector, e.column)))
     return rows
 
 

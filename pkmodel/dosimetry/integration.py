@@ -280,7 +280,9 @@ def _of_run(run: xr.Dataset) -> TIA:
         raise DoseError("this run is of a model without a label, so its activity never decays: label it first")
     decay = nuclide(name).decay_constant
     seen = [v for v in run.data_vars if f"integral_{v}" in run]
-    organs = [v for v in seen if dimension(run[v].attrs["units"]) == dimension("MBq")]
+    active = [v for v in seen if dimension(run[v].attrs["units"]) == dimension("MBq")]
+    organs = [v for v in active if run[v].attrs.get("nuclide", name) == name]
+    daughters = sorted({run[v].attrs["nuclide"] for v in active if v not in organs})
     if not organs:
         raise DoseError(f"no observable of {run.attrs.get('model')} is an activity in MBq")
     inside = np.array([float(run[f"integral_{o}"][-1]) for o in organs])
@@ -289,6 +291,8 @@ def _of_run(run: xr.Dataset) -> TIA:
     with np.errstate(invalid="ignore", divide="ignore"):
         beyond = np.where(total > 0, tail / total, 0.0)
     notes = [n for o, b in zip(organs, beyond, strict=True) for n in _far(str(o), float(b))]
+    if daughters:
+        notes.append(f"of {name} alone: the run's own integrals of {', '.join(daughters)} are not in this TIA")
     unknown = np.full((len(organs), 1), math.nan)
     return TIA.from_arrays(
         [str(o) for o in organs],

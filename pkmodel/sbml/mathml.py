@@ -87,7 +87,10 @@ def to_sympy(node: Any, scope: Scope) -> Math:
     ModelError
         The formula uses an unknown name or a function that is not supported.
     """
-    return _Walk(scope).math(node)
+    try:
+        return _Walk(scope).math(node)
+    except RecursionError:
+        raise ModelError(f"{scope.who}: the formula is nested too deeply to be read") from None
 
 
 def _chain(relation: Callable[[Any, Any], Any]) -> Callable[[Sequence[Math]], Boolean]:

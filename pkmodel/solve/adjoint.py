@@ -1,16 +1,16 @@
 r"""The gradient of one weighted sum of a solution's outputs, by everything it depends on: the steps, walked backwards.
 
 Given cotangents c of the outputs, the steps of a run are undone from the last to the first, many patients at once, one
-a lane. What is carried is the cotangent l = d(sum c.output)/dy of the state at the present point of the way, and what the
-levers and parameters have collected. The formulae of a step are in `compiler.second_order` and
-`compiler.llvm_sensitivity`; only the starting state of each step is remembered, its stages and factors are computed anew.
-So the memory is n + 2 numbers a step (a 74-state receptor model, 770 steps: 0.46 MB a patient), without any limit on
+a lane. What is carried is the cotangent lam = d(sum c.output)/dy of the state at the present point of the way, and
+what the levers and parameters have collected. The formulae of a step are in `compiler.second_order` and
+`compiler.llvm_sensitivity`; only the starting state of each step is remembered, its stages and factors are computed
+anew. So the memory is n + 2 numbers a step (a 74-state receptor model, 770 steps: 0.46 MB a patient), without any limit on
 the number of steps.
 
-With f the rates before (-) and after (+) a record, l the cotangent just after it:
+With f the rates before (-) and after (+) a record, lam the cotangent just after it:
 
-- a record that adds v to state i: dv gets l_i; one that sets it: dv gets l_i, which then is zero;
-- its time: dt gets l.(f^- - f^+), without f^-_i where state i is set;
+- a record that adds v to state i: dv gets lam_i; one that sets it: dv gets lam_i, which then is zero;
+- its time: dt gets lam.(f^- - f^+), without f^-_i where state i is set;
 - a record that adds v to a parameter: dv gets what the parameter has collected; one that sets it takes that over, and
   the parameter starts again at zero.
 
@@ -53,7 +53,7 @@ def _aligned(size: int) -> Floats:
 @njit()
 def adjoint_step(
     kernels: Integers, n: int, A: Floats, C: Floats, H: Floats, y: Floats, q: Floats, ctl: Floats, w: Floats,
-    K: Floats, l: Floats, d: Floats, V: Floats, Z: Floats, work: Floats, back: Floats, bar: Floats,
+    K: Floats, lam: Floats, d: Floats, V: Floats, Z: Floats, work: Floats, back: Floats, bar: Floats,
 ) -> None:  # fmt: skip
     """One step of one patient undone, plainly; the machine code "adjoint" does the same for a vector.
 
@@ -63,7 +63,7 @@ def adjoint_step(
     n : number of states
     A, C, H : coefficients of the method
     y, q, ctl, w, K : of the step: state, parameters with constants, 1/h and 1/(gamma h), factors, stages
-    l : (n,) cotangent of the new state
+    lam : (n,) cotangent of the new state
     d : (3 n,) cotangents of the dense output's vectors
     V, Z, work : (8 n,), (8 n,), (3 n,) overwritten
     back : (n,) cotangent of the state at the start, added to
@@ -76,7 +76,7 @@ def adjoint_step(
             for j in range(i):
                 argument += A[i, j] * K[j * n + x]
             work[x] = argument
-            total = l[x] * (A[7, i] if i < 7 else 1.0)
+            total = lam[x] * (A[7, i] if i < 7 else 1.0)
             for r in range(3):
                 total += H[r, i] * d[r * n + x]
             for j in range(i + 1, 8):
@@ -94,12 +94,12 @@ def adjoint_step(
 @njit()
 def _undo(
     kernels: Integers, first: int, last: int, o: int, kind: NDArray[np.int8], index: Integers, value: Floats,
-    record: Integers, output: Integers, landing: int, p: Floats, y: Floats, l: Floats, bar: Floats, pbar: Floats,
+    record: Integers, output: Integers, landing: int, p: Floats, y: Floats, lam: Floats, bar: Floats, pbar: Floats,
     q: Floats, cotangent: Floats, by_value: Floats, by_time: Floats,
 ) -> int:  # fmt: skip
     """Undo a landing: outputs, then records `first` to `last` - 1; returns the next output.
 
-    `p` (k,) and `y` (n,) are those before the landing. `l`, `bar`, `pbar` are changed; `q` is overwritten.
+    `p` (k,) and `y` (n,) are those before the landing. `lam`, `bar`, `pbar` are changed; `q` is overwritten.
     """
     n, k, count = y.size, p.size, last - first
     ys, ps = np.empty((count + 1, n)), np.empty((count + 1, k))
@@ -118,7 +118,7 @@ def _undo(
     while o >= 0 and output[o] == 2 * landing + 1:
         call(
             kernels[PULL_REPORT_ONE],
-            (ys[count].ctypes.data, q.ctypes.data, cotangent[o].ctypes.data, l.ctypes.data, pbar.ctypes.data),
+            (ys[count].ctypes.data, q.ctypes.data, cotangent[o].ctypes.data, lam.ctypes.data, pbar.ctypes.data),
         )
         o -= 1
     if count == 0:
@@ -135,14 +135,14 @@ def _undo(
         call(kernels[RHS_ONE], (ys[a].ctypes.data, q.ctypes.data, before.ctypes.data))
         total = 0.0
         for i in range(n):
-            total += l[i] * (before[i] - after[i])
+            total += lam[i] * (before[i] - after[i])
         i = index[e]
         if kind[e] == ADD_STATE:
-            by_value[e] = l[i]
+            by_value[e] = lam[i]
         elif kind[e] == SET_STATE:
-            by_value[e] = l[i]
-            total -= l[i] * before[i]
-            l[i] = 0.0
+            by_value[e] = lam[i]
+            total -= lam[i] * before[i]
+            lam[i] = 0.0
         else:
             by_value[e] = pbar[i]
             if kind[e] == SET_PARAM:
@@ -156,8 +156,8 @@ def _undo(
 def pull(
     kernels: Integers, lanes: int, n: int, nq: int, nw: int, levers: int, head: Floats, A: Floats, C: Floats,
     H: Floats, gamma: float, parameters: Floats, kind: NDArray[np.int8], index: Integers, value: Floats,
-    times: Floats, chosen: Integers, start: Integers, begin: Floats, size: Floats, rows: Integers, states: Floats, output: Integers,
-    record: Integers, cotangent: Floats, by_parameter: Floats, by_initial: Floats, by_value: Floats,
+    times: Floats, chosen: Integers, start: Integers, begin: Floats, size: Floats, rows: Integers, states: Floats,
+    output: Integers, record: Integers, cotangent: Floats, by_parameter: Floats, by_initial: Floats, by_value: Floats,
     by_time: Floats, status: Integers,
 ) -> None:  # fmt: skip
     """Walk the ways of some patients backwards.
@@ -186,15 +186,19 @@ def pull(
     W[: head.size] = head
     ctl, theta, atol = _aligned(5 * lanes), _aligned(lanes), np.ones(n)
     ctl[:] = 1.0
-    l, back, d, pulled, weights = _aligned(nl), _aligned(nl), _aligned(3 * nl), _aligned(nl), _aligned(reports * lanes)
+    lam, back, d, pulled = _aligned(nl), _aligned(nl), _aligned(3 * nl), _aligned(nl)
+    weights = _aligned(reports * lanes)
     V, Z, work = _aligned(8 * nl), _aligned(8 * nl), _aligned(3 * nl)
     bars, pbars = _aligned(levers * lanes), _aligned(k * lanes)
     # of one patient, at a landing
     one_q, one_y, one_l, one_bar, one_p = np.zeros(nq), np.zeros(n), np.zeros(n), np.zeros(max(levers, 1)), np.zeros(k)
     p = np.zeros((lanes, k))  # parameters of the present step
     spare = np.zeros((lanes, E))  # what each record overwrote
-    patient, step, out, last = np.full(lanes, -1), np.zeros(lanes, np.int64), np.zeros(lanes, np.int64), np.zeros(
-        lanes, np.int64
+    patient, step, out, last = (
+        np.full(lanes, -1),
+        np.zeros(lanes, np.int64),
+        np.zeros(lanes, np.int64),
+        np.zeros(lanes, np.int64),
     )
     first = np.zeros(lanes, np.int64)
     following = 0
@@ -222,7 +226,7 @@ def pull(
                 by_value[who, :], by_time[who, :] = 0.0, 0.0
                 status[who] = OK
                 for i in range(n):
-                    l[i * lanes + lane] = 0.0
+                    lam[i * lanes + lane] = 0.0
                 for i in range(levers):
                     bars[i * lanes + lane] = 0.0
                 for i in range(k):
@@ -256,7 +260,15 @@ def pull(
                 y[i * lanes + lane] = states[rows[at], i]
         call(
             kernels[STEP],
-            (y.ctypes.data, Q.ctypes.data, ctl.ctypes.data, atol.ctypes.data, K.ctypes.data, u.ctypes.data, W.ctypes.data),
+            (
+                y.ctypes.data,
+                Q.ctypes.data,
+                ctl.ctypes.data,
+                atol.ctypes.data,
+                K.ctypes.data,
+                u.ctypes.data,
+                W.ctypes.data,
+            ),
         )
         # --- landings after them
         for lane in range(lanes):
@@ -270,7 +282,7 @@ def pull(
                 continue
             row = who if kind.shape[0] > 1 else 0
             for i in range(n):
-                one_y[i], one_l[i] = u[i * lanes + lane], l[i * lanes + lane]
+                one_y[i], one_l[i] = u[i * lanes + lane], lam[i * lanes + lane]
             for i in range(levers):
                 one_bar[i] = bars[i * lanes + lane]
             for i in range(k):
@@ -292,7 +304,7 @@ def pull(
                 patient[lane] = -1
                 one_l[:], one_bar[:], one_p[:] = 0.0, 0.0, 0.0
             for i in range(n):
-                l[i * lanes + lane] = one_l[i]
+                lam[i * lanes + lane] = one_l[i]
             for i in range(levers):
                 bars[i * lanes + lane] = one_bar[i]
             for i in range(k):
@@ -332,24 +344,24 @@ def pull(
                     at, part = i * lanes + lane, theta[lane]
                     g = pulled[at]
                     back[at] += (1.0 - part) * g
-                    l[at] += part * g
+                    lam[at] += part * g
                     g *= part * (1.0 - part)
                     d[at] += g
                     d[nl + at] += part * g
                     d[2 * nl + at] += part * part * g
         # --- the steps undone
         for i in range(nl):
-            back[i] += l[i]
+            back[i] += lam[i]
         if kernels[ADJOINT] == 0:
             if not inside:
                 d[:] = 0.0
-            adjoint_step(kernels, n, A, C, H, y, Q, ctl, W[head.size :], K, l, d, V, Z, work, back, bars)
+            adjoint_step(kernels, n, A, C, H, y, Q, ctl, W[head.size :], K, lam, d, V, Z, work, back, bars)
         else:
             call(
                 kernels[ADJOINT_OUTPUT if inside else ADJOINT],
-                (y.ctypes.data, u.ctypes.data, Q.ctypes.data, ctl.ctypes.data, W.ctypes.data, K.ctypes.data, l.ctypes.data,
-                 d.ctypes.data, V.ctypes.data, Z.ctypes.data, work.ctypes.data, back.ctypes.data, bars.ctypes.data),
+                (y.ctypes.data, u.ctypes.data, Q.ctypes.data, ctl.ctypes.data, W.ctypes.data, K.ctypes.data,
+                 lam.ctypes.data, d.ctypes.data, V.ctypes.data, Z.ctypes.data, work.ctypes.data, back.ctypes.data, bars.ctypes.data),
             )  # fmt: skip
-        l, back = back, l
+        lam, back = back, lam
         for lane in range(lanes):
             step[lane] -= 1

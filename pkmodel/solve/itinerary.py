@@ -1,7 +1,7 @@
 """Where on its way a solution met its records and gave its outputs, from the steps that it took.
 
-The derivatives of a solution walk its steps again (`tangents` from the first, `adjoint` from the last). A record acts, and
-an output at the time of a record is given, between two steps: at a landing. All other outputs lie inside a step.
+The derivatives of a solution walk its steps again (`tangents` from the first, `adjoint` from the last). Between two
+steps, at a landing, records act and outputs at the time of a record are given. All other outputs lie inside a step.
 """
 
 from __future__ import annotations

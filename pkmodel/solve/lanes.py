@@ -25,6 +25,8 @@ a negative number and meets the record again wherever it has moved.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -142,7 +144,7 @@ def _tell(
 
 @njit()
 def _leave(
-    outcome: int, at: Integers, clock: Floats, lane: int, out: Floats, states: Floats, status: Integers, until: Floats,
+    outcome: Any, at: Integers, clock: Floats, lane: int, out: Floats, states: Floats, status: Integers, until: Floats,
     steps: Integers, rejected: Integers,
 ) -> None:  # fmt: skip
     """A patient leaves its lane; outputs that were not reached are NaN."""
@@ -197,11 +199,11 @@ def _first_steps(
 
 @njit()
 def _arrive(
-    kernels: Integers, chosen: Integers, following: int, parameters: Floats, time: Floats, kind: NDArray[np.int8],
+    kernels: Integers, chosen: Integers, following: Any, parameters: Floats, time: Floats, kind: NDArray[np.int8],
     index: Integers, value: Floats, times: Floats, rtol: float, atol: Floats, replaying: bool, at: Integers,
     clock: Floats, L: int, y: Floats, q: Floats, x: Floats, K: Floats, theta: Floats, shown: Floats, out: Floats,
     states: Floats, status: Integers, until: Floats, steps: Integers, rejected: Integers,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """See to lanes that are free, or have met a record or their end; the number of patients taken so far."""
     again = True
     while again:
@@ -317,7 +319,7 @@ def _fractions(at: Integers, clock: Floats, L: int, theta: Floats) -> bool:
 
 
 @njit()
-def _longer(a: NDArray[np.generic]) -> NDArray[np.generic]:
+def _longer(a: Any) -> Any:
     """An array twice as long with the same beginning."""
     longer = np.empty((2 * a.shape[0], *a.shape[1:]), a.dtype)
     longer[: a.shape[0]] = a
@@ -351,7 +353,7 @@ def _advance(
     for lane in range(L):
         if at[PATIENT, lane] < 0:
             continue
-        outcome = np.int64(OK)
+        outcome: Any = np.int64(OK)  # not a literal, for which numba would compile another `_leave`
         if at[TAKEN, lane]:
             clock[T, lane] = clock[STOP, lane] if at[LANDING, lane] else clock[T, lane] + clock[SIZE, lane]
             attention |= at[LANDING, lane] != 0
@@ -398,14 +400,17 @@ def march(code: Code, task: Task, chosen: Integers, answer: Answer) -> tuple[Int
         w[i] = head[i]
     at, clock = np.zeros((11, L), np.int64), np.ones((6, L))
     room, logged = 1024 if write else 0, 0
-    who, size, state = np.zeros(room, np.int64), np.zeros(room), np.zeros((room if write > 1 else 0, n))
+    who: Integers = np.zeros(room, np.int64)
+    size: Floats = np.zeros(room)
+    state: Floats = np.zeros((room if write > 1 else 0, n))
     for lane in range(L):  # a lane without a patient idles on somebody's numbers
         ctl[2 * L + lane] = rtol
         at[PATIENT, lane] = -1
         _load(parameters, chosen[min(lane, chosen.size - 1)], lane, L, q)
     call(kernels[CONSTANTS], (q.ctypes.data,))
     call(kernels[INITIAL], (q.ctypes.data, y.ctypes.data))
-    following, attention = np.int64(0), True
+    following: Any = np.int64(0)
+    attention = True
     while True:
         if attention:
             following = _arrive(

@@ -1,15 +1,15 @@
 """The fallback where the fixed order of pivots fails: dense LU with partial pivoting, one patient at a time.
 
-The compiler eliminates in an order chosen once from the pattern of the Jacobian. That is accurate where W = I/(gamma h) - J
-is close to diagonally dominant, which mass balance makes the rule, and fails where a pivot cancels: growth at a rate of
-1/(gamma h), or a pair of states that feed each other. The driver notices (multipliers too large, a NaN from a zero
-pivot) and says so; the engine then solves those patients again with the two kernels of this file in place of the model's
-`factor` and `solve`. Everything else - stages, error test, records, outputs - is the same code. Partial pivoting bounds every
-multiplier by one (Golub & Van Loan 2013, Matrix Computations, 3.4).
+The compiler eliminates in an order chosen once from the pattern of the Jacobian. That is accurate where
+W = I/(gamma h) - J is close to diagonally dominant, which mass balance makes the rule, and fails where a pivot cancels:
+growth at a rate of 1/(gamma h), or a pair of states that feed each other. The driver notices (multipliers too large, a
+NaN from a zero pivot) and says so; the engine then solves those patients again with the two kernels of this file in
+place of the model's `factor` and `solve`. Everything else - stages, error test, records, outputs - is the same code.
+Partial pivoting bounds every multiplier by one (Golub & Van Loan 2013, Matrix Computations, 3.4).
 
 The kernels learn the model from the head of their work array: n, the number of the Jacobian's entries, the address of
-the `jacobian` kernel, then row and column of each entry. Behind the head lie the factors (n^2), the order of the rows (n),
-the entries and the largest multiplier.
+the `jacobian` kernel, then row and column of each entry. Behind the head lie the factors (n^2), the order of the rows
+(n), the entries and the largest multiplier.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, types  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
-from pkmodel.solve.call import call
+from pkmodel.solve.call import call, carray, kernel
 from pkmodel.solve.jit import njit
 
 type Floats = NDArray[np.float64]
@@ -107,11 +106,7 @@ def substitute(W: Floats, order: Floats, x: Floats) -> None:
         x[i] /= W[i, i]
 
 
-_POINTER = types.CPointer(types.float64)
-_cfunc: Any = cfunc
-
-
-@_cfunc(types.void(_POINTER, _POINTER, _POINTER, _POINTER), cache=True, error_model="numpy")
+@kernel(4)
 def factor(y: Any, q: Any, g: Any, w: Any) -> None:
     """The kernel `factor`, W = g I - J, by `factorise`."""
     n, entries = int(w[0]), int(w[1])
@@ -128,7 +123,7 @@ def factor(y: Any, q: Any, g: Any, w: Any) -> None:
     work[-1] = factorise(W, order)
 
 
-@_cfunc(types.void(_POINTER, _POINTER), cache=True, error_model="numpy")
+@kernel(2)
 def solve(w: Any, x: Any) -> None:
     """The kernel `solve`, by `substitute`."""
     n, entries = int(w[0]), int(w[1])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +157,8 @@ def broadcast(one: Records, patients: int) -> Records:
             f"records: {one.patients} rows for {patients} patients; give one row for all or one for each"
         )
     shape = (patients, one.time.shape[1])
-    return Records(*(np.broadcast_to(a, shape) for a in (one.time, one.kind, one.index, one.value)))
+    time, value = np.broadcast_to(one.time, shape), np.broadcast_to(one.value, shape)
+    return Records(time, np.broadcast_to(one.kind, shape), np.broadcast_to(one.index, shape), value)
 
 
 def stack(patients: Sequence[Records]) -> Records:
@@ -168,7 +170,7 @@ def stack(patients: Sequence[Records]) -> Records:
     """
     longest = max((r.time.shape[1] for r in patients), default=0)
 
-    def filled(name: str, filling: float) -> NDArray[np.float64]:
+    def filled(name: str, filling: float) -> Any:
         arrays = (getattr(r, name) for r in patients)
         return np.concatenate(
             [np.pad(a, ((0, 0), (0, longest - a.shape[1])), constant_values=filling) for a in arrays]
@@ -188,7 +190,7 @@ def merge(*parts: Records) -> Records:
     time = np.concatenate([r.time for r in parts], axis=1)
     order = np.argsort(time, axis=1, kind="stable")
 
-    def ordered(name: str) -> NDArray[np.float64]:
+    def ordered(name: str) -> Any:
         return np.take_along_axis(np.concatenate([getattr(r, name) for r in parts], axis=1), order, axis=1)
 
     return Records(ordered("time"), ordered("kind"), ordered("index"), ordered("value"))

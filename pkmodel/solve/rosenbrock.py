@@ -9,8 +9,8 @@ For y' = f(y) and a step of length h from y, with J = f'(y) exact and one matrix
 This is the u-form of Hairer & Wanner (1996, Solving Ordinary Differential Equations II, IV.7,
 doi:10.1007/978-3-642-05221-7): no product with J is needed. The coefficients are Rodas5P's (Steinebach 2023,
 Construction of Rosenbrock-Wanner method Rodas5P and numerical benchmarks within the Julia Differential Equations
-package, BIT 63:27, doi:10.1007/s10543-023-00967-x): order 5 with an estimate of order 4, stiffly accurate and L-stable, so that a
-component that decays in no time is simply at rest after the step. The last two stages add to the one before
+package, BIT 63:27, doi:10.1007/s10543-023-00967-x): order 5 with an estimate of order 4, stiffly accurate and L-stable,
+so that a component that decays in no time is simply at rest after the step. The last two stages add to the one before
 (Y_7 = Y_6 + u_6, Y_8 = Y_7 + u_7), so only six rows of a are written out.
 
 Between t and t + h the solution is the polynomial of order 4 ::
@@ -31,10 +31,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, types  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
-from pkmodel.solve.call import call
+from pkmodel.solve.call import call, carray, kernel
 from pkmodel.solve.jit import njit
 
 type Floats = NDArray[np.float64]
@@ -186,11 +185,7 @@ def head(n: int, nq: int, nw: int, rhs: int, factor: int, solve: int) -> Floats:
     return np.array([n, nq, nw, rhs, factor, solve], dtype=np.float64)
 
 
-_POINTER = types.CPointer(types.float64)
-_cfunc: Any = cfunc
-
-
-@_cfunc(types.void(*[_POINTER] * 7), cache=True, error_model="numpy")
+@kernel(7)
 def step_kernel(y: Any, q: Any, ctl: Any, atol: Any, K: Any, u: Any, w: Any) -> None:
     """`step` as a kernel; the model is named in the head of the work array."""
     known = carray(w, HEAD)

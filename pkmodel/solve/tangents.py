@@ -46,7 +46,7 @@ KERNELS = (
 ADD_STATE, SET_STATE, SET_PARAM, ADD_PARAM = 0, 1, 2, 3
 OK, NOT_FINITE, PIVOT_GROWTH = 0, 3, 8
 MAX_GROWTH = 1e10
-EIGHT = 8  # bytes of a number
+HEAD = 6  # rosenbrock.HEAD: numbers before the factors in the work array of its plain step
 
 
 @njit()
@@ -172,6 +172,7 @@ def push(
     dout : (blocks, m, r*width) written: their derivatives
     """
     blocks, steps, m, reports = s.shape[0], size.size, times.size, out.shape[1]
+    skip = HEAD if head.size else 0
     q, y, before, after = np.zeros(nq), np.zeros(n), np.zeros(n), np.zeros(n)
     q[: p.size] = p
     call(kernels[CONSTANTS], (q.ctypes.data,))
@@ -245,7 +246,15 @@ def push(
                     Y[i * lanes + lane] = states[rows[j], i]
             call(
                 kernels[STEP],
-                (Y.ctypes.data, Q.ctypes.data, ctl.ctypes.data, atol.ctypes.data, K.ctypes.data, U.ctypes.data, W.ctypes.data),
+                (
+                    Y.ctypes.data,
+                    Q.ctypes.data,
+                    ctl.ctypes.data,
+                    atol.ctypes.data,
+                    K.ctypes.data,
+                    U.ctypes.data,
+                    W.ctypes.data,
+                ),
             )
             if o < m and output[o] < 2 * (first + count):
                 call(kernels[DENSE], (K.ctypes.data, D.ctypes.data))
@@ -266,7 +275,13 @@ def push(
                     stage_y[k] = z
                 call(
                     kernels[PREPARE],
-                    (stage_y.ctypes.data, K[i * n :].ctypes.data, start.ctypes.data, q.ctypes.data, M[i * entries :].ctypes.data),
+                    (
+                        stage_y.ctypes.data,
+                        K[i * n :].ctypes.data,
+                        start.ctypes.data,
+                        q.ctypes.data,
+                        M[i * entries :].ctypes.data,
+                    ),
                 )
         else:
             call(kernels[STAGES], (start.ctypes.data, K[lane:].ctypes.data, stage_y.ctypes.data, stage_u.ctypes.data))
@@ -274,8 +289,8 @@ def push(
                 kernels[PREPARE],
                 (stage_y.ctypes.data, stage_u.ctypes.data, start.ctypes.data, q.ctypes.data, M.ctypes.data),
             )
-        for i in range(nw - head.size):
-            factors[i] = W[head.size + i * lanes + lane]
+        for i in range(nw - skip):
+            factors[i] = W[skip + i * lanes + lane]
         for i in range(n):
             y[i] = U[i * lanes + lane]
         control[0], control[1] = ctl[lane], ctl[lanes + lane]

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
@@ -102,32 +103,59 @@ def numbalsoda_dop853(equations: Equations, rtol: float, atol: float) -> Solver:
 
 
 def _numbalsoda(equations: Equations, rtol: float, atol: float, integrate: Any) -> Solver:
-    fill, n, k = plain(equations, jacobian=False).fill, len(equations.states), len(equations.parameters)
-
-    @cfunc(import_module("numbalsoda").lsoda_sig)
-    def slope(t, y, out, p):  # type: ignore[no-untyped-def]
-        fill(carray(y, (n,)), carray(p, (k,)), carray(out, (n,)))
-
+    address, population = _address(equations), _population(integrate)
     plan = equations.segments()
+    n, k = len(equations.states), len(equations.parameters)
     grids = [_grid(a, b, times) for a, b, _, times in plan]
-    edges = np.cumsum([0, *(g.size for g in grids)])
-    grid = np.concatenate(grids)
+    grid, edges = np.concatenate(grids), np.cumsum([0, *(g.size for g in grids)])
     sizes = np.array([times.size for *_, times in plan])
-    when = np.array([s for s, (_, _, given, _) in enumerate(plan) for _ in given])
-    where = np.array([i for _, _, given, _ in plan for i, _ in given])
-    what = np.array([v for _, _, given, _ in plan for _, v in given])
-    address, steps = slope.address, 100 * STEPS
+    given = np.array([(s, i, v) for s, (_, _, values, _) in enumerate(plan) for i, v in values])
+    piece, index = given[:, :2].astype(np.int64).T
+
+    def solve(sets: Array) -> Array:
+        out = np.empty((len(sets), equations.times.size, n))
+        assert sets.shape[1] == k
+        bad = population(
+            address, sets, starts(equations, sets), grid, edges, sizes, piece, index, given[:, 2].copy(), rtol, atol,
+            100 * STEPS, out,
+        )  # fmt: skip
+        if bad >= 0:
+            raise RuntimeError(f"numbalsoda failed in set {bad}")
+        return out
+
+    return solve
+
+
+_SLOPES: dict[str, Any] = {}  # compiled right-hand sides by problem: they must live as long as their addresses
+
+
+def _address(equations: Equations) -> int:
+    if equations.name not in _SLOPES:
+        fill, n, k = plain(equations, jacobian=False).fill, len(equations.states), len(equations.parameters)
+
+        @cfunc(import_module("numbalsoda").lsoda_sig)
+        def slope(t, y, out, p):  # type: ignore[no-untyped-def]
+            fill(carray(y, (n,)), carray(p, (k,)), carray(out, (n,)))
+
+        _SLOPES[equations.name] = slope
+    return int(_SLOPES[equations.name].address)
+
+
+@cache
+def _population(integrate: Any) -> Any:
+    """The loop over patients and pieces, compiled once for all problems; gives the first set that failed, or -1."""
 
     @njit
-    def population(sets, first, out):  # type: ignore[no-untyped-def]
+    def population(address, sets, first, grid, edges, sizes, piece, index, value, rtol, atol, steps, out):  # type: ignore[no-untyped-def]
+        n = first.shape[1]
         for i in range(len(sets)):
             y, p, at = first[i].copy(), sets[i].copy(), 0
             for s in range(len(sizes)):
-                for e in range(len(when)):
-                    if when[e] == s and where[e] < n:
-                        y[where[e]] += what[e]
-                    elif when[e] == s:
-                        p[where[e] - n] = what[e]
+                for e in range(len(piece)):
+                    if piece[e] == s and index[e] < n:
+                        y[index[e]] += value[e]
+                    elif piece[e] == s:
+                        p[index[e] - n] = value[e]
                 found, good = integrate(address, y, grid[edges[s] : edges[s + 1]], p, rtol, atol, steps)
                 if not good:
                     return i
@@ -135,13 +163,7 @@ def _numbalsoda(equations: Equations, rtol: float, atol: float, integrate: Any) 
                 y, at = found[-1].copy(), at + sizes[s]
         return -1
 
-    def solve(sets: Array) -> Array:
-        out = np.empty((len(sets), equations.times.size, n))
-        if (bad := population(sets, starts(equations, sets), out)) >= 0:
-            raise RuntimeError(f"numbalsoda failed in set {bad}")
-        return out
-
-    return solve
+    return population
 
 
 def casadi_cvodes(equations: Equations, rtol: float, atol: float, **options: Any) -> Solver:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pkmodel.solve.rosenbrock import GAMMA, GAMMA as gamma, H, M, STAGES, A, C
+from pkmodel.solve.rosenbrock import GAMMA, STAGES, A, C, H, M
 from support import report
 
 type Floats = NDArray[np.float64]
@@ -44,8 +44,9 @@ def density(tree: Tree) -> int:
     return size(tree) * prod(density(branch) for branch in tree)
 
 
-# The textbook form k_i = h f(y + sum alpha_ij k_j) + h J sum gamma_ij k_j has u = GAMMAS k, alpha = A GAMMAS, b = M GAMMAS.
-GAMMAS = np.linalg.inv(np.eye(STAGES) / gamma - C)
+# The textbook form k_i = h f(y + sum alpha_ij k_j) + h J sum gamma_ij k_j has u = GAMMAS k, alpha = A GAMMAS and
+# b = M GAMMAS.
+GAMMAS = np.linalg.inv(np.eye(STAGES) / GAMMA - C)
 ALPHA = A @ GAMMAS
 BETA = ALPHA + GAMMAS
 

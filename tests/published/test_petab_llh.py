@@ -1,4 +1,4 @@
-"""Log-likelihoods at the published parameters of two problems of the PEtab benchmark collection.
+"""Log-likelihoods at the published parameters of problems of the PEtab benchmark collection.
 
 The problems (github.com/Benchmarking-Initiative/Benchmark-Models-PEtab; Hass et al. 2019,
 doi:10.1093/bioinformatics/btz020) lie beside the checkout; the values are those of facts/pharmacometrics.md.
@@ -14,7 +14,13 @@ from support import report, shared
 
 pytest.importorskip("yaml")
 
-PUBLISHED = {"Bruno_JExpBot2016": 46.688182, "Crauste_CellSystems2017": -190.964016}
+PUBLISHED = {
+    "Bruno_JExpBot2016": 46.688182,
+    "Crauste_CellSystems2017": -190.964016,
+    "Fiedler_BMCSystBiol2016": 58.583872,
+    "Brannmark_JBC2010": -141.888937,  # begins in a steady state
+    "Rahman_MBS2016": -21.153490,
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

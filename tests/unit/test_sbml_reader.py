@@ -40,24 +40,33 @@ def test_amounts_only_means_the_amount_in_every_formula() -> None:
     np.testing.assert_allclose(x.follow(read_sbml(text), TIMES)["S"], 6.0 * np.exp(-0.5 * TIMES), rtol=1e-7)
 
 
-def test_initial_assignments_follow_changed_parameters() -> None:
-    """libroadrunner 2.11.0, asked the same way (set dose and k, then simulate), keeps S(0) = 20 and kk = 0.1.
+ASSIGNED = x.sbml(
+    x.compartment(),
+    x.listed("Species", x.species("S", "", amounts=True)),
+    x.parameters(dose=10, k=0.5, kk=None),
+    x.listed(
+        "InitialAssignments",
+        x.initially("S", x.apply("times", "2", "dose")),
+        x.initially("kk", x.apply("divide", "k", "5")),
+    ),
+    x.listed("Reactions", x.reaction("J", x.apply("times", "kk", "S"), ["S"])),
+)
 
-    Even after `reset` its kk stays 0.1. The numbers wanted here are 2*dose = 60 and k/5 = 0.2.
-    """
-    text = x.sbml(
-        x.compartment(),
-        x.listed("Species", x.species("S", "", amounts=True)),
-        x.parameters(dose=10, k=0.5, kk=None),
-        x.listed(
-            "InitialAssignments",
-            x.initially("S", x.apply("times", "2", "dose")),
-            x.initially("kk", x.apply("divide", "k", "5")),
-        ),
-        x.listed("Reactions", x.reaction("J", x.apply("times", "kk", "S"), ["S"])),
-    )
-    changed = read_sbml(text).replace(dose=30.0, k=1.0)
+
+def test_initial_assignments_follow_changed_parameters() -> None:
+    """With dose = 30 and k = 1, S begins at 2*dose = 60 and kk is k/5 = 0.2."""
+    changed = read_sbml(ASSIGNED).replace(dose=30.0, k=1.0)
     np.testing.assert_allclose(x.follow(changed, TIMES)["S"], 60.0 * np.exp(-0.2 * TIMES), rtol=1e-7)
+
+
+def test_libroadrunner_keeps_the_defaults() -> None:
+    """Seen with libroadrunner 2.11.0: without a word S begins at 20, with kk = 0.1; `reset` mends S only."""
+    roadrunner = pytest.importorskip("roadrunner")
+    peer = roadrunner.RoadRunner(ASSIGNED)
+    peer["dose"], peer["k"] = 30.0, 1.0
+    assert peer.simulate(0, 1, 2, ["S", "kk"])[0].tolist() == [20.0, 0.1]
+    peer.reset()
+    assert peer.simulate(0, 1, 2, ["S", "kk"])[0].tolist() == [60.0, 0.1]
 
 
 def test_a_concentration_with_a_rate_rule_in_a_volume_that_grows() -> None:
@@ -203,6 +212,12 @@ def test_what_is_not_supported_is_named_with_its_line(case: str) -> None:
     with pytest.raises(ModelError, match=words) as refused:
         read_sbml(text)
     assert "line 6" in str(refused.value)
+
+
+def test_a_formula_without_end() -> None:
+    deep = "<apply><sin/>" * 3000 + "<ci>k</ci>" + "</apply>" * 3000
+    with pytest.raises(ModelError, match="nested too deeply"):
+        read_sbml(x.sbml(x.parameters(k=1, v="rule"), x.listed("Rules", x.rule("assignment", "v", deep))))
 
 
 def test_a_circle_of_rules_is_an_error() -> None:

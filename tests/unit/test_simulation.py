@@ -273,3 +273,19 @@ def test_a_compartment_is_a_route_of_its_own() -> None:
     assert np.array_equal(plain, named)
     with pytest.raises(SimulationError, match="no way to give"):
         simulate(model, Regimen("10 nmol once", into="centrl"), [0.0, 5.0])
+
+
+def test_a_model_with_a_triggered_event() -> None:
+    """Washout until half is left; then it is filled up to 10 nmol, every ln 2/k hours."""
+    model = wash(
+        parameters={"k": f"{K} 1/h", "half": "5 nmol", "full": "10 nmol"},
+        events=[{"when": "a < half", "set": {"a": "full"}, "name": "refill"}],
+    )
+    problem = prepare(model, "10 nmol once", [3.0, 5.0, 9.0], rtol=1e-10)
+    solution = problem.solve()
+    assert solution.status == 0 and "Rosenbrock" in solution.method
+    span = math.log(2) / K
+    for i, t in enumerate(problem.times):
+        report(f"amount at {t:g} h", 10 * math.exp(-K * (t % span)), solution.states[0, i], rtol=1e-8)
+    with pytest.raises(SimulationError, match="no derivatives of a model with events"):
+        problem.solve(directions=[0])

@@ -45,7 +45,12 @@ def test_tangent_is_the_complex_step_through_the_same_steps(name: str) -> None:
     )  # fmt: skip
     expected = complex_step(engine.programs, run.history.size, problem, problem.p, dp, dvalue, dinitial)
     report(f"{name}: worst error of {len(dp)} tangents", 0.0, worst(got.dout, expected), atol=1e-12)
-    report(f"{name}: outputs beside them", 0.0, float(np.abs(got.out - run.out[0]).max() / np.abs(run.out).max()), atol=1e-13)
+    report(
+        f"{name}: outputs beside them",
+        0.0,
+        float(np.abs(got.out - run.out[0]).max() / np.abs(run.out).max()),
+        atol=1e-13,
+    )
 
 
 def test_any_number_of_directions_in_vectors_of_any_width() -> None:

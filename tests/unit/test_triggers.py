@@ -16,7 +16,8 @@ from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict, model_from_toml, model_to_toml
 from pkmodel.solve.records import Kind, records
 from pkmodel.solve.status import Status
-from pkmodel.triggers import Followed, Machine, settled, triggered
+from pkmodel.trigger_walk import Followed, Machine
+from pkmodel.triggers import settled, triggered
 
 HALF = math.log(2) / 0.1  # [h]
 
@@ -112,11 +113,21 @@ def test_doses_and_events_at_one_time() -> None:
     assert got.out[0, 0] == pytest.approx((math.exp(-0.1) + 1) / 2, rel=1e-8)
 
 
+def test_two_times_that_are_one_but_for_rounding() -> None:
+    """0.1 + 0.2 is not 0.3 in doubles."""
+    one: dict[str, Any] = {"when": "t >= 0.3", "set": {"count": "count + 1"}, "use_trigger_values": False}
+    late: dict[str, Any] = {**one, "when": "t >= 0.1", "delay": "0.2"}
+    twice: dict[str, Any] = {**one, "delay": "0.1"}
+    got = run(washout(one, late, twice, twice), 0.5)
+    assert got.out[0, 1] == 4.0
+
+
 def test_events_without_end_are_a_status() -> None:
     up: dict[str, Any] = {"when": "count < 1", "set": {"count": "1"}, "initial_value": False}
     down: dict[str, Any] = {"when": "count >= 1", "set": {"count": "0"}, "initial_value": False}
     got = run(washout(up, down), 1.0)
     assert got.status == Status.TOO_MANY_STEPS
+    assert "at t = 0 h events set each other off without end" in got.message
     assert np.isnan(got.out).all()
 
 
