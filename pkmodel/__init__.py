@@ -21,6 +21,7 @@ _WHERE = {
     "sbml.writer": ("write_sbml",),
     "checks": ("check",),
     "regimen": ("Administration", "Regimen"),
+    "covariates": ("Covariate",),
     "simulation": ("simulate",),
     "cohorts": ("cohort",),
     "nuclides": ("nuclide",),
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from .cohorts import cohort as cohort
     from .composition import instantiate as instantiate
     from .composition import join as join
+    from .covariates import Covariate as Covariate
     from .data import Curves as Curves
     from .data import Study as Study
     from .data import load_study as load_study

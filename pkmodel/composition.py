@@ -12,6 +12,7 @@ from .model import Model, Parameter
 from .units import dimension
 
 ORGAN = "organ"  # an observable or region of this name in a tissue takes the organ's own name
+_GROUPS = ("parameters", "compartments", "observables", "inputs", "derived")
 
 
 def join(*models: Model, name: str = "") -> Model:
@@ -29,13 +30,16 @@ def join(*models: Model, name: str = "") -> Model:
     """
     if not models:
         raise ModelError("join needs at least one model")
-    first = models[0]
-    result = replace(first, name=name or "_".join(m.name for m in models), origin="", checks=())
-    for other in models[1:]:
-        who = f"joining {result.name} with {other.name}"
+    first, *others = models
+    name = name or "_".join(m.name for m in models)
+    whole: dict[str, Any] = {group: getattr(first, group) for group in _GROUPS}
+    routes = {r: dict(p) for r, p in first.administration.items()}
+    timing = {r: dict(t) for r, t in first.timing.items()}
+    flows, events = first.flows, first.events
+    for other in others:
+        who = f"joining {name} with {other.name}"
         if other.nuclide != first.nuclide:
             raise ModelError(f"{who}: label after joining: one is labelled {first.nuclide!r}, one {other.nuclide!r}")
-        routes = {r: dict(p) for r, p in result.administration.items()}
         for route, parts in other.administration.items():
             ours = routes.setdefault(route, {})
             for target, share in parts.items():
@@ -44,7 +48,6 @@ def join(*models: Model, name: str = "") -> Model:
                         f"{who}: administration {route} into {target}: {to_text(ours[target])} in one and "
                         f"{to_text(share)} in the other"
                     )
-        timing = {r: dict(t) for r, t in result.timing.items()}
         for route, times in other.timing.items():
             for key, e in times.items():
                 if timing.setdefault(route, {}).setdefault(key, e) != e:
@@ -52,20 +55,22 @@ def join(*models: Model, name: str = "") -> Model:
                         f"{who}: administration {route}: {key} {to_text(timing[route][key])} in one and {to_text(e)} "
                         "in the other"
                     )
-        result = replace(
-            result,
-            parameters=_merge(result.parameters, other.parameters, f"{who}: parameter"),
-            compartments=_merge(result.compartments, other.compartments, f"{who}: compartment"),
-            observables=_merge(result.observables, other.observables, f"{who}: observable"),
-            inputs=_merge(result.inputs, other.inputs, f"{who}: input"),
-            derived=_merge(result.derived, other.derived, f"{who}: derived"),
-            flows=result.flows + tuple(f for f in other.flows if f not in result.flows),
-            administration=routes,
-            timing=timing,
-            events=result.events + tuple(e for e in other.events if e not in result.events),
-            references=tuple(dict.fromkeys(result.references + other.references)),
-        )
-    return result
+        for group in _GROUPS:
+            whole[group] = _merge(whole[group], getattr(other, group), f"{who}: {group.removesuffix('s')}")
+        flows += tuple(f for f in other.flows if f not in flows)
+        events += tuple(e for e in other.events if e not in events)
+    return replace(
+        first,
+        name=name,
+        origin="",
+        flows=flows,
+        administration=routes,
+        timing=timing,
+        events=events,
+        references=tuple(dict.fromkeys(r for m in models for r in m.references)),
+        checks=(),
+        **whole,
+    )
 
 
 def _merge[T](ours: Mapping[str, T], theirs: Mapping[str, T], who: str) -> dict[str, T]:

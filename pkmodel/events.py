@@ -318,7 +318,7 @@ def _expand(
                 columns.add(number, RATE, route, begin, size, don, dsize)
                 columns.add(number, RATE, route, end, -size, doff, -dsize)
                 continue
-            for i in np.flatnonzero(np.any(entries[route] != 0.0, axis=1)):
+            for i in np.flatnonzero(np.any(entries[route] != 0.0, axis=1) | np.any(dentries[route] != 0.0, axis=1)):
                 slope = dsize * entries[route, i, 0] + size[0] * dentries[route, i] if directions.count else dsize
                 columns.add(number, Kind.ADD_STATE, int(i), begin, size * entries[route, i], don, slope)
 

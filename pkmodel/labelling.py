@@ -96,13 +96,14 @@ def label(
                 f"{model.who}: {c.name} starts with ligand that nobody gave, which is not radioactive; use "
                 "label(..., cold=True), or give it as a dose"
             )
+    decays = [] if chain else [_decay(hot[c.name], chill.get(c.name), symbol(LAMBDA), c.name) for c in ligand]
     routes = model.administration
     labelled = replace(
         model,
         name=f"{model.name}_{n.name.replace('-', '')}",
         parameters={**model.parameters, **constants(n, daughter=False)},
         compartments=_compartments(model, cold),
-        flows=(),
+        flows=() if chain else (*flows, *decays),
         observables={o.name: _observe(model, o, hot, total) for o in model.observables.values()},
         administration={
             **{r: {(str(hot[c]) if c in hot else c): e for c, e in parts.items()} for r, parts in routes.items()},
@@ -112,8 +113,7 @@ def label(
         nuclide=n.name,
     )
     if chain is None:
-        decays = [_decay(hot[c.name], chill.get(c.name), symbol(LAMBDA), c.name) for c in ligand]
-        return replace(labelled, flows=(*flows, *decays))
+        return labelled
     return with_daughters(model, labelled, flows, chain, forms, births, chill)
 
 
@@ -249,7 +249,7 @@ def carriers(model: Model, flow: Flow) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
         forward, rest = _share(model, flow, rest, symbol(flow.source))
     if flow.target != OUTSIDE and rest != 0:
         back, rest = _share(model, flow, rest, symbol(flow.target))
-    rest = sp.simplify(rest)
+    rest = rest and sp.simplify(rest)
     if rest != 0 and flow.source != OUTSIDE:
         raise ModelError(
             f"{model.who}: flow {flow}: the term {to_text(rest)!r} is proportional to neither {flow.source!r} nor "
@@ -260,6 +260,10 @@ def carriers(model: Model, flow: Flow) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
 
 def _share(model: Model, flow: Flow, rate: sp.Expr, s: sp.Symbol) -> tuple[sp.Expr, sp.Expr]:
     """Write a rate as ``share*s + rest``, the rest being what flows when `s` is empty."""
+    if written := _as_written(rate, s):
+        share, rest = written
+        if s not in share.free_symbols or not share.subs(s, 0).has(sp.nan, sp.zoo, sp.oo, -sp.oo):
+            return share, rest
     rest = rate.subs(s, 0)
     if powers := [p for p in rest.atoms(sp.Pow) if p.base == 0]:  # 0**n in hill(): its power is positive
         rest = rest.xreplace(dict.fromkeys(powers, sp.Integer(0)))
@@ -288,6 +292,28 @@ def _share(model: Model, flow: Flow, rate: sp.Expr, s: sp.Symbol) -> tuple[sp.Ex
     return share, rest
 
 
+def _as_written(e: sp.Expr, s: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
+    """The same, where `s` itself is a factor of every term it is in; None where algebra must find out.
+
+    The rest is free of `s`, so there is no other such pair.
+    """
+    if s not in e.free_symbols:
+        return sp.Integer(0), e
+    if e == s:
+        return sp.Integer(1), sp.Integer(0)
+    if isinstance(e, sp.Add):
+        terms = [_as_written(a, s) for a in e.args]
+        return None if None in terms else tuple(sp.Add(*side) for side in zip(*terms, strict=True))
+    if not isinstance(e, sp.Mul):
+        return None
+    inside = [a for a in e.args if s in a.free_symbols]
+    if s in inside:
+        return sp.Mul(*(a for a in e.args if a != s)), sp.Integer(0)
+    part = _as_written(inside[0], s) if len(inside) == 1 else None
+    others = sp.Mul(*(a for a in e.args if a not in inside))
+    return part and (others * part[0], others * part[1])
+
+
 def _per(base: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     """c where base is c*s (for s not below zero), else None."""
     ratio = base.xreplace({sp.Max(0, s): s}) / s
@@ -297,7 +323,10 @@ def _per(base: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
 def _observe(model: Model, o: Observable, hot: dict[str, sp.Symbol], total: dict[sp.Symbol, sp.Expr]) -> Observable:
     """Activity of an observable that is an amount of ligand; anything else (an occupancy) stays in totals."""
     ligand = [symbol(c) for c in hot if symbol(c) in o.expression.free_symbols]
-    linear = all(sp.diff(o.expression, a, b) == 0 for a in ligand for b in ligand)
+    parts = [_as_written(o.expression, s) for s in ligand]
+    linear = all(p and not p[0].free_symbols & {*ligand} for p in parts) or all(
+        sp.diff(o.expression, a, b) == 0 for a in ligand for b in ligand
+    )
     found = dict(dimension(o.unit).exponents)
     if not ligand or not linear or not {"substance", "activity"} & found.keys():
         return replace(o, expression=o.expression.xreplace(total))

@@ -138,8 +138,8 @@ class Model:
 
     def rate_of_change(self, compartment: str) -> sp.Expr:
         """Sum of the flows in minus the flows out of one compartment."""
-        gain = sp.Add(*(f.rate for f in self.flows if f.target == compartment))
-        return gain - sp.Add(*(f.rate for f in self.flows if f.source == compartment))
+        gain = (f.rate for f in self.flows if f.target == compartment)
+        return sp.Add(*gain, *(-f.rate for f in self.flows if f.source == compartment))
 
     def canonical_values(self, changes: Mapping[str, float] | None = None) -> dict[str, float]:
         """Primary parameters in canonical units, `changes` (canonical) applied.

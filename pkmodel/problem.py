@@ -228,6 +228,8 @@ class Problem:
             A failure is a status with a message, and the arrays are nan from the point of failure.
         """
         p = self.defaults if p is None else np.ascontiguousarray(p, dtype=float)
+        if any(c.value.ndim > 1 and len(c.value) > 1 for c in self.steps.by.values()):
+            raise SimulationError(f"{self.model.who}: covariates of several patients; `records_of` runs them together")
         p = self.steps.values(p[:, None], 0.0)[:, 0]
         along = self.directions(directions)
         delays = np.array([along.parameters[:, d] if d >= 0 else np.zeros(along.count) for d in self._delays])

@@ -19,7 +19,7 @@ from .units import dimension, quantity
 STEADY = ("", "replace", "add")
 
 
-@dataclass(frozen=True, slots=True, kw_only=False)
+@dataclass(frozen=True, slots=True)
 class Administration:
     """One dose; `duration` 0 is a bolus. A text in place of a number names a parameter of the model.
 

@@ -27,7 +27,9 @@ from .solve.status import Status
 
 Array = NDArray[np.float64]
 NEWTON_STEPS = 30
-SETTLED = 1e-9  # relative change within one interval at which a state is steady
+SETTLED = 1e-9  # relative error, as Newton's step tells it, at which a state is steady
+NOISE = 1e-6  # relative error that may be the solver's own, where steps no longer become smaller
+SMALL = 1e-3  # of the largest state: what is smaller counts by this measure
 CONSERVED = 1e-7  # relative size of a singular value of I - M that counts as zero
 
 type Period = Callable[[Array, Array, Events, float, Directions, bool], tuple[Array, Array, Array, Status]]
@@ -115,7 +117,7 @@ def series(
             rows.append((end, RATE, route, -size, dlag + dduration, -dsize))
         else:
             phase = float(periods(np.array(lag), every)[1])
-            for i in np.flatnonzero(entries[route]):
+            for i in np.flatnonzero((entries[route] != 0.0) | np.any(dentries[route] != 0.0, axis=1)):
                 slope = dsize * entries[route, i] + size * dentries[route, i] if nd else nothing
                 rows.append((phase, Kind.ADD_STATE, int(i), size * entries[route, i], dlag, slope))
     rows.sort(key=lambda row: row[0])
@@ -207,26 +209,24 @@ def nonlinear(
         y, _, _, status = period(y, p, quiet, every, still, False)
         if status != Status.OK:
             return np.full(cut, np.nan), np.zeros((nd, cut)), status
-    largest = np.abs(y)
     best = np.inf
     for _ in range(NEWTON_STEPS):
         after, _, m, status = period(y, p, quiet, every, still, True)
         if status != Status.OK:
             return np.full(cut, np.nan), np.zeros((nd, cut)), status
-        residual = after - y
-        largest = np.maximum(largest, np.abs(after))
-        size = float(np.max(np.abs(residual) / (SETTLED * largest.max() + np.abs(after)), initial=0.0))
-        kept = _conserved(m)
+        kept, residual = _conserved(m), after - y
         step = _solve(m, kept, residual, np.zeros(len(kept)))
-        if size <= SETTLED or (size < 1e3 * SETTLED and size >= 0.5 * best):
+        largest = np.maximum(np.abs(y), np.abs(after)).max(initial=1e-300)
+        error = float(np.max(np.abs(step) / (SMALL * largest + np.abs(after)), initial=0.0))
+        if error <= SETTLED or (error <= NOISE and error >= 0.5 * best):  # settled, or as far as the solver's noise
             break
-        best = min(best, size)
+        best = min(best, error)
         y = _damped(y, step, after)
     else:
         return np.full(cut, np.nan), np.zeros((nd, cut)), Status.NO_STEADY_STATE
-    if not _reached(m, kept, residual, largest):
+    if np.any(np.abs(kept @ residual) > NOISE * largest):  # something only collects
         return np.full(cut, np.nan), np.zeros((nd, cut)), Status.NO_STEADY_STATE
-    y = after
+    y = y + step
     if not nd:
         return y, np.zeros((0, cut)), Status.OK
     _, along, m, status = period(y, p, events, every, directions, True)
@@ -252,8 +252,3 @@ def _damped(y: Array, step: Array, after: Array) -> Array:
     """Newton's next state; where it would make a full compartment negative, that of the period instead."""
     new = y + step
     return after if np.any((new < 0) & (after > 0) & (new < -1e-6 * np.abs(after).max())) else new
-
-
-def _reached(m: Array, kept: Array, residual: Array, largest: Array) -> bool:
-    """Whether nothing that is only collected still grows."""
-    return bool(np.all(np.abs(kept @ residual) <= 1e3 * SETTLED * largest.max(initial=1e-300)))

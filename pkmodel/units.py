@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,20 @@ mmHg = [pressure]
 degC_ = [temperature]
 """
 
+# What nearly every model is written in, as exact numbers: products of these need no pint, and so not its import.
+_EVERYDAY = """
+time: h 1, min 1/60, s 1/3600, d 24
+substance: nmol 1, pmol 1/1000, umol 1000, mol 1e9
+activity: MBq 1, Bq 1e-6, kBq 1e-3, GBq 1e3, mCi 37
+length: cm 1/10
+length^3: L 1, mL 1/1000
+mass: g 1, mg 1/1000, kg 1000
+dose: Gy 1, mGy 1/1000
+injected_activity: IA 1, ID 1
+: percent 1/100, 1 1
+"""
+_TERM = r"\w+(\*\*[1-9])?"
+
 _FRIENDLY = (
     "Bq, kBq, MBq, GBq, mCi, nmol, pmol, h, min, s, d, wk, mL, L, cm3, g, kg, Gy, mGy, %IA, %IA/g, %ID/g, "
     "and products such as nmol/L, 1/h, mL/min/g, MBq h, mGy/(MBq s)"
@@ -111,6 +126,31 @@ def _normal(unit: str) -> str:
     return re.sub(r"\s+", "*", text.strip()).replace("@", "**")
 
 
+@lru_cache(maxsize=1)
+def _everyday() -> dict[str, tuple[Fraction, str, int]]:
+    """Size, base dimension and its power of each word of `_EVERYDAY`."""
+    words: dict[str, tuple[Fraction, str, int]] = {}
+    for kind, _, line in (row.partition(":") for row in _EVERYDAY.strip().splitlines()):
+        base, _, power = kind.partition("^")
+        words |= {w: (Fraction(size), base, int(power or 1)) for w, size in map(str.split, line.split(","))}
+    return words
+
+
+def _product(text: str) -> tuple[float, Dimension] | None:
+    """A unit such as ``mL/min/g``, made of everyday words; None where it has any other."""
+    if not re.fullmatch(rf"{_TERM}([*/]{_TERM})*", text):
+        return None
+    size, exponents = Fraction(1), dict[str, float]()
+    for over, word, power in re.findall(r"([*/]?)(\w+)(?:\*\*(\d))?", text):
+        if word not in _everyday():
+            return None
+        one, base, times = _everyday()[word]
+        count = int(power or 1) * (-1 if over == "/" else 1)
+        size *= one**count
+        exponents[base] = exponents.get(base, 0.0) + times * count
+    return float(size), Dimension(tuple(sorted((k, v) for k, v in exponents.items() if k and v)))
+
+
 @lru_cache(maxsize=4096)
 def _resolve(unit: str) -> tuple[float, Dimension]:
     text = unit.strip()
@@ -120,6 +160,8 @@ def _resolve(unit: str) -> tuple[float, Dimension]:
         return 1.0, Dimension(())
     if not re.fullmatch(r"[A-Za-zµμ%·0-9_/*^(). \-]+", text):
         raise UnitError(f"unit {unit!r} is not known; allowed: {_FRIENDLY}")
+    if plain := _product(_normal(text)):
+        return plain
     try:
         quantity = _registry().Quantity(1.0, _normal(text)) if not text[0].isdigit() else _registry()(_normal(text))
         root = quantity.to_root_units()

@@ -16,10 +16,11 @@ PACKAGE = ROOT / "pkmodel"
 MAX_LINES = 500
 
 FLOORS: dict[int, str] = {
-    0: "errors units expressions nuclides solve transport",
+    0: "errors units expressions nuclides progress solve transport",
     1: "parts model model_file dimensions composition",
     2: "labelling chains daughters checks identifiability library sbml compiler",
-    3: "regimen dosing events recording exact steady_state covariates inputs problem simulation reference observation data formats",
+    3: "regimen dosing events recording exact steady_state covariates inputs problem simulation triggers trigger_walk "
+    "part_store populations petab reference observation data formats",
     4: "inference",
     5: "dosimetry",
     6: "cohorts trials",

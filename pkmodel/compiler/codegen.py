@@ -145,15 +145,12 @@ def generate(system: System, header: str) -> str:
         blocks.append(_array(name, "t, y, u, p, out", _jacobian("out", observed, variables)))
     blocks.append(_array("initial", "p, out", [(f"out[{i}]", e) for i, e in enumerate(initial)]))
     blocks.append(_array("initial_dp", "p, out", _jacobian("out", initial, p)))
-    fractions = [e for route in system.entries for e in place(route)]
     n = len(system.states)
-    blocks.append(
-        _array("entries", "p, out", _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in enumerate(fractions)]))
-    )
-    derivatives = [
-        (f"out[{k // n}, {k % n}, {j}]", derivative(e, s)) for k, e in enumerate(fractions) for j, s in enumerate(p)
-    ]
-    blocks.append(_array("entries_dp", "p, out", _nonzero(derivatives)))
+    fractions = enumerate(e for route in system.entries for e in place(route))
+    given = _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in fractions])
+    blocks.append(_array("entries", "p, out", given))
+    slopes = [(f"{name[:-1]}, {j}]", derivative(e, s)) for name, e in given for j, s in enumerate(p)]
+    blocks.append(_array("entries_dp", "p, out", _nonzero(slopes)))
     return "\n".join(blocks)
 
 

@@ -10,7 +10,6 @@ A result does not depend on the number of threads, nor on which other patients w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SimulationError
 from ..solve import pivoted, rosenbrock
-from ..solve.lanes import march
+from ..solve.lanes import solve
 from ..solve.records import Records
 from ..solve.status import Status, message
 from ..solve.task import KERNELS, STEP, Answer, Code, Task
@@ -224,27 +223,21 @@ class Engine:
             status[i], out[i] = Status.BAD_INPUT, np.nan
             kept[i : i + 1] = np.nan
         start, size = (replay.start, replay.size) if replay else (np.zeros(0, np.int64), np.zeros(0))
-        halt = np.zeros(1, np.int64)
-
         task = Task(
             P, records.time, records.kind, records.index, records.value, times, float(rtol), atol, max_steps, start,
-            size, 2 if write_states else int(write_history), halt,
+            size, 2 if write_states else int(write_history),
         )  # fmt: skip
         answer = Answer(out, kept, status, until, steps, rejected)
 
-        def walk(code: Code, patients: Integers) -> _Written:
-            written: _Written = march(code, task, patients, answer)
-            return written
-
         code = self._code(width)
-        written = _share(lambda patients: walk(code, patients), chosen, threads, code.lanes, halt)
+        written = _share(code, task, chosen, answer, threads)
         method = np.full(N, PIVOTING if len(code.head) else FIXED, np.int8)
         grown = np.flatnonzero(status == Status.PIVOT_GROWTH)
         if len(grown) and not len(code.head):
             method[grown] = PIVOTING
             again = self.pivoting()
             written = [_without(grown, *part) for part in written]
-            written += _share(lambda patients: walk(again, patients), grown, threads, 1, halt)
+            written += _share(again, task, grown, answer, threads)
         status[status == Status.PIVOT_GROWTH] = Status.NOT_FINITE  # no pivot but zero and NaN: the matrix is nonsense
         bad |= self._nonsense(out, times, status)
         return Run(
@@ -336,21 +329,20 @@ def _stand_ins() -> dict[str, Tape]:
 _STAND_INS = _stand_ins()
 
 
-def _share(
-    march: Callable[[Integers], _Written], chosen: Integers, threads: int, lanes: int, halt: Integers
-) -> list[_Written]:
+def _share(code: Code, task: Task, chosen: Integers, answer: Answer, threads: int) -> list[_Written]:
     """Divide patients among threads, each taking the next part when it has finished one."""
     if not len(chosen):
         return []
-    parts = min(threads * 4, -(-len(chosen) // (SHARE * lanes))) if threads > 1 else 1
+    parts = min(threads * 4, -(-len(chosen) // (SHARE * code.lanes))) if threads > 1 else 1
     if parts <= 1:
-        return [march(chosen)]
+        return [solve(code, task, chosen, answer)]
+    halt = threading.Event()
     with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(march, part) for part in np.array_split(chosen, parts)]
+        waiting = [pool.submit(solve, code, task, part, answer, halt.is_set) for part in np.array_split(chosen, parts)]
         try:
             return [part.result() for part in waiting]
         except BaseException:
-            halt[0] = 1
+            halt.set()
             for part in waiting:
                 part.cancel()
             raise

@@ -9,11 +9,12 @@ Two ways, both exact derivatives of the steps that were taken:
 
 `Gradient.jacobian` takes the first way, `Gradient.gradient` the cheaper one. Steps are chosen from the states alone, so
 a run is the same with and without derivatives; they are then three to ten times less accurate than the states: ask for
-an rtol smaller by that factor where they matter (1e-7 for fits). Steps of one run can be walked again at other parameters
-(`replay`), which makes differences of runs, and of derivatives, smooth: `Gradient.second` takes second derivatives so.
+an rtol smaller by that factor where they matter (1e-7 for fits). Steps of one run can be walked again at other
+parameters (`replay`), which makes differences of runs, and of derivatives, smooth: so `Gradient.second` takes second
+derivatives.
 
-A derivative at an output that coincides with a record, by the time of that record, is one-sided: that of records that do
-not pass the output. Programs and machine code are made when first needed, for the free parameters only.
+A derivative at an output that coincides with a record, by the time of that record, is one-sided: that of a record
+that does not pass the output. Programs and machine code are made when first needed, for the free parameters only.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .engine import PIVOTING, Engine, History, Run
 from .machine import default_lanes
 from .second_order import SecondOrder
 from .sensitivity_code import SensitivityCode
-from .walks import Adjoint, Tangents, joined, one_row, part, walk_backwards, walk_forwards, written
+from .walks import Adjoint, Tangents, joined, one_row, part, walk_backwards, walk_forwards, widest_backwards, written
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -232,9 +233,9 @@ class Gradient:
         ----------
         P : (N, primary) array, parameters
         records, times, rtol, atol : see `Engine.run`
-        cotangent : (N, m, r) array, or a function that makes (M, m, r) of it from the outputs (M, m, r) and numbers (M,)
-            of some patients, such as the derivative of an objective by the outputs
-        lanes : patients in a vector, by default 1 for a few and what the processor has for more
+        cotangent : (N, m, r) array, or a function that makes (M, m, r) of it from the outputs (M, m, r) and numbers
+            (M,) of some patients, such as the derivative of an objective by the outputs
+        lanes : patients in a vector, by default 1 for a few and what processor and cache have room for with more
         threads : how many
         replay : steps to walk again instead of choosing them
 
@@ -246,7 +247,8 @@ class Gradient:
         times = np.atleast_2d(np.asarray(times, dtype=np.float64))
         N = len(P)
         width = lanes or (1 if N < 3 else default_lanes())
-        self.code.backward(width)  # made once, not by every thread
+        back = lanes or min(width, widest_backwards(len(self.engine.system.states)))
+        self.code.backward(back)  # made once, not by every thread
 
         def some(patients: Integers) -> Adjoint:
             rows = records if records.patients == 1 else records.take(patients)
@@ -256,7 +258,7 @@ class Gradient:
                 P[patients], rows, moments, rtol, atol, lanes=width, write_history=True, write_states=True, replay=steps
             )
             c = cotangent(run.out, patients) if callable(cotangent) else np.asarray(cotangent)[patients]
-            return walk_backwards(self.code, P[patients], rows, moments, np.asarray(c), run, width)
+            return walk_backwards(self.code, P[patients], rows, moments, np.asarray(c), run, back)
 
         size = CHUNK * width
         chunks = [np.arange(first, min(first + size, N)) for first in range(0, N, size)]

@@ -5,8 +5,8 @@ lanes; what depends on the patient only (factors, matrix entries) is one number 
 
     W x_i = g Z_i + (1/h) sum_{j<i} c_ij v_j + [J(Y_i) - J(y)] Z_i + G_i s + F_i pdot,     v_i = x_i - Z_i,
 
-and because the method is stiffly accurate the last arguments need no sum: Z_7 = x_6, Z_8 = x_7, s_new = x_8. Before each
-stage one loop over the states turns the last x into v and writes both sums.
+and because the method is stiffly accurate the last arguments need no sum: Z_7 = x_6, Z_8 = x_7, s_new = x_8. Before
+each stage one loop over the states turns the last x into v and writes both sums.
 
 Backwards, a vector holds one patient a lane. With l the cotangent of the new state, stages run from the last to the
 first, each with a solve by the transposed matrix:
@@ -47,29 +47,23 @@ def emit_tangent_step(module: Module, states: int, tableau: Tableau, lanes: int,
     per_h, g = w.spread("%ctl", 0), w.spread("%ctl", 1)
     count = w.write("load i64, ptr %places, align 8")
     entries = w.write(f"load i64, ptr {w.address('%places', 1, 1)}, align 8")
-    argument = "%s"
+    argument, c, stem = "%s", tableau.c.tolist(), tableau.last_sum
     for i, k in enumerate(stages):
+        begun = i > stem  # the sum of c over the stages before the stem is in the place of the result already
         with w.loop(states) as loop:
             at = loop.turn
-            earlier = [w.load(stages[j], at) for j in range(i)]
+            earlier = [w.load(stages[j], at) for j in range(stem if begun else 0, i)]
+            z = w.load("%s", at)
             if i:
-                earlier[-1], solved = w.sub(earlier[-1], w.load(argument, at)), earlier[-1]
+                solved = earlier[-1]
+                earlier[-1] = w.sub(solved, w.load(argument, at))
                 w.store(earlier[-1], stages[i - 1], at)
-                z = (
-                    solved
-                    if i > tableau.last_sum
-                    else weighted_sum(w, tableau.a[i, :i].tolist(), earlier, w.load("%s", at))
-                )
+                z = solved if begun else weighted_sum(w, tableau.a[i, :i].tolist(), earlier, z)
                 w.store(z, "%u", at)
-            else:
-                z = w.load("%s", at)
-            w.store(
-                weighted_sum(
-                    w, [1.0], [w.mul(g, z)], w.mul(per_h, weighted_sum(w, tableau.c[i, :i].tolist(), earlier))
-                ),
-                k,
-                at,
-            )
+            known = weighted_sum(w, c[i][stem if begun else 0 : i], earlier, w.load(k, at) if begun else "")
+            w.store(w.add(w.mul(g, z), w.mul(per_h, known)), k, at)
+            for later in range(i + 1, tableau.stages) if i == stem else ():
+                w.store(weighted_sum(w, c[later][:i], earlier), stages[later], at)
         argument = "%u" if i else "%s"
         first = w.write(f"mul i64 {entries}, {i}") if stride == 1 else str(i)
         matrix = w.write(f"getelementptr inbounds double, ptr %M, i64 {first}")
@@ -186,9 +180,14 @@ def emit_adjoint_step(module: Module, states: int, tableau: Tableau, lanes: int,
             total = weighted_sum(w, [tableau.a[j, i] for j in middle], [w.load(Z[j], at) for j in middle], total)
             if outputs:
                 total = weighted_sum(w, tableau.dense[:, i].tolist(), [w.load(d, at) for d in dense], total)
-            if later := range(i + 1, last + 1):
-                known = weighted_sum(w, [tableau.c[j, i] for j in later], [w.load(V[j], at) for j in later])
+            begun = i < stem - 1  # the sum over the stages from the stem on is in the place of the result already
+            later = range(i + 1, stem if begun else last + 1)
+            v = [w.load(V[j], at) for j in later]
+            if later:
+                known = weighted_sum(w, [tableau.c[j, i] for j in later], v, w.load(V[i], at) if begun else "")
                 total = w.add(total, w.mul(per_h, known))
+            for earlier in range(stem - 1) if i == stem - 1 else ():
+                w.store(weighted_sum(w, [tableau.c[j, earlier] for j in later], v), V[earlier], at)
             w.store(total, b, at)
             w.store(total, V[i], at)
         w.call("solve_transposed", "%w", V[i])

@@ -7,6 +7,7 @@ as exact as the states themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sympy as sp
 
@@ -28,12 +29,16 @@ class System:
     initial: tuple[sp.Expr, ...]
     observed: tuple[sp.Expr, ...]
     entries: tuple[tuple[sp.Expr, ...], ...]  # per route, the fraction each state receives
-    linear: bool
 
     @property
     def compartments(self) -> int:
         """Number of states that are compartments."""
         return len(self.states) - len(self.observables)
+
+    @property
+    def linear(self) -> bool:
+        """Whether every rate is linear in states and inputs with coefficients constant in time."""
+        return _linear(self.rates, (*self.states[: self.compartments], *self.inputs))
 
 
 def integral_of(observable: str) -> str:
@@ -49,9 +54,10 @@ def build_system(model: Model) -> System:
     rates = tuple(model.rate_of_change(c).xreplace(resolved) for c in names) + observed
     initial = tuple(c.initial.xreplace(resolved) for c in model.compartments.values())
     states = names + tuple(integral_of(o) for o in model.observables)
-    zeros = (sp.Integer(0),) * len(model.observables)
+    zero = sp.Integer(0)
+    zeros = (zero,) * len(model.observables)
     entries = tuple(
-        tuple(sp.sympify(parts.get(c, 0)).xreplace(resolved) for c in names) + zeros  # exact numbers, no text
+        tuple(sp.sympify(parts[c]).xreplace(resolved) if c in parts else zero for c in names) + zeros  # exact, no text
         for parts in model.routes.values()
     )
     return System(
@@ -64,12 +70,11 @@ def build_system(model: Model) -> System:
         initial=initial + zeros,
         observed=observed,
         entries=entries,
-        linear=is_linear(rates, [*names, *model.inputs]),
     )
 
 
-def is_linear(rates: tuple[sp.Expr, ...], variables: list[str]) -> bool:
-    """Whether every rate is linear in states and inputs with coefficients constant in time."""
+@lru_cache(maxsize=16)
+def _linear(rates: tuple[sp.Expr, ...], variables: tuple[str, ...]) -> bool:
     moving = {symbol(v) for v in variables}
     clock = symbol(TIME)
     for rate in rates:
@@ -77,7 +82,8 @@ def is_linear(rates: tuple[sp.Expr, ...], variables: list[str]) -> bool:
         if clock in rate.free_symbols:
             return False
         for s in present:
-            if sp.expand(derivative(rate, s)).free_symbols & moving:
+            slope = derivative(rate, s)
+            if slope.free_symbols & moving and sp.expand(slope).free_symbols & moving:
                 return False
         # |x| and min(x, y) have derivatives that look constant between kinks
         if present and rate.atoms(sp.Abs, sp.Min, sp.Max, sp.Piecewise) and _inside(rate, moving):

@@ -16,6 +16,7 @@ from ..solve.records import Records
 from ..solve.status import Status
 from .directions import Directions, everything, lay
 from .engine import PIVOTING, History, Run
+from .machine import default_lanes
 from .sensitivity_code import SensitivityCode
 
 type Floats = NDArray[np.float64]
@@ -23,6 +24,7 @@ type Integers = NDArray[np.int64]
 
 # Up to as many directions as a short vector holds it is used, which is faster than a long one that is half empty.
 SHORT, LONG = 4, 8
+NEAR = 8192  # numbers that lie near the processor: a step backwards is slower with more in use, however wide the vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +100,17 @@ def walk_forwards(
     return Tangents(Status(ended), out, by_block.reshape(*out.shape, -1)[..., : given.count])
 
 
+def widest_backwards(states: int) -> int:
+    """Patients in a vector that a step backwards has room for: stages, their cotangents and sums, 24 numbers a state.
+
+    Parameters
+    ----------
+    states : number of states
+    """
+    lanes = default_lanes()
+    return lanes if 24 * states * lanes <= NEAR else min(lanes, 4)
+
+
 def walk_backwards(
     code_of: SensitivityCode, P: Floats, records: Records, times: Floats, cotangent: Floats, run: Run, lanes: int
 ) -> Adjoint:
@@ -126,20 +139,20 @@ def walk_backwards(
     pivoting, status = run.method == PIVOTING, run.status.copy()
     chosen = np.flatnonzero((status == Status.OK) & ~pivoting)
     sizes = (len(system.parameters), len(system.states), records.time.shape[1], records.time.shape[1])
-    found = tuple(np.full((len(P), size), np.nan) for size in sizes)
+    parameters, initial, value, time = found = [np.full((len(P), size), np.nan) for size in sizes]
     backward_driver.pull(
         code.kernels, code.lanes, len(system.states), code.nq, code.nw, code.levers, code.head, rosenbrock.A,
         rosenbrock.C, rosenbrock.H, rosenbrock.GAMMA, full, records.kind, records.index, records.value, times, chosen,
         way.start, way.begin, way.size, history.row, history.state, way.output, way.record,
-        np.ascontiguousarray(cotangent, dtype=np.float64), *found, status,
+        np.ascontiguousarray(cotangent, dtype=np.float64), parameters, initial, value,
+        time, status,
     )  # fmt: skip
     for i in map(int, np.flatnonzero((status == Status.OK) & pivoting)):  # there is no transposed pivoting solve
         own = one_row(records, i), times[i if len(times) > 1 else 0], cotangent[i], part(history, [i])
-        for array, value in zip(found, _gradient_forwards(code_of, P[i], *own), strict=True):
-            array[i] = value
+        for array, gradient in zip(found, _gradient_forwards(code_of, P[i], *own), strict=True):
+            array[i] = gradient
     for array in found:
         array[status != Status.OK] = np.nan
-    parameters, initial, value, time = found
     return Adjoint(status, run.out, parameters[:, : system.primary], initial, value, time)
 
 

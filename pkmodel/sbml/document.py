@@ -92,6 +92,7 @@ class Document:
     initial: Mapping[str, sp.Expr]
     assignment: Mapping[str, sp.Expr]
     rate: Mapping[str, sp.Expr]
+    algebraic: tuple[tuple[int, sp.Expr], ...]  # (line, what is zero)
     reactions: Mapping[str, Reaction]
     events: tuple[Trigger, ...]
     conversion: str = ""  # conversion factor of the whole model
@@ -190,9 +191,6 @@ class _Reader:
             package = plugin.getPackageName()
             if package not in (*PACKAGES_IGNORED, "l3v2extendedmath"):
                 raise self.refuse(m, f"the SBML package {package!r}", "flatten or export the model as core SBML")
-        for rule in m.getListOfRules():
-            if rule.isAlgebraic():
-                raise self.refuse(rule, "an algebraic rule", "solve it for one variable and write an assignment rule")
         self.functions = {f.getId(): self.function(f) for f in m.getListOfFunctionDefinitions()}
         found = [*self.compartments(), *self.species(), *self.parameters(), *self.references()]
         quantities = {q.id: q for q in found}
@@ -215,6 +213,11 @@ class _Reader:
             },
             assignment=self.rules(lambda r: r.isAssignment()),
             rate=self.rules(lambda r: r.isRate()),
+            algebraic=tuple(
+                (r.getLine(), self.value(r, r.getMath(), "algebraic rule"))
+                for r in m.getListOfRules()
+                if r.isAlgebraic() and r.isSetMath()
+            ),
             reactions=reactions,
             events=tuple(self.events()),
             original=dict(self.safe.original),

@@ -19,6 +19,7 @@ from ..errors import ModelError, PkmodelError
 from ..expressions import TIME, symbol
 from ..model import OUTSIDE, Compartment, Event, Flow, Model, Observable, Parameter
 from ..units import dimension
+from .algebraic import solved
 from .document import Document, Quantity, read_document
 from .equations import Equations
 from .units import amount_unit, assert_consistent, clock, over, per_hour, time_dimension, unit_of
@@ -82,7 +83,7 @@ def import_sbml(source: str | Path, units: str = "auto", names: str = "id") -> I
         raise ModelError(f"read_sbml: units={units!r} is not known; allowed: {', '.join(UNITS)}")
     if names not in NAMES:
         raise ModelError(f"read_sbml: names={names!r} is not known; allowed: {', '.join(NAMES)}")
-    document = read_document(source, names)
+    document = solved(read_document(source, names))
     equations = Equations(document)
     if units == "auto":
         try:

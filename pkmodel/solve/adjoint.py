@@ -4,8 +4,8 @@ Given cotangents c of the outputs, the steps of a run are undone from the last t
 a lane. What is carried is the cotangent lam = d(sum c.output)/dy of the state at the present point of the way, and
 what the levers and parameters have collected. The formulae of a step are in `compiler.second_order` and
 `compiler.llvm_sensitivity`; only the starting state of each step is remembered, its stages and factors are computed
-anew. So the memory is n + 2 numbers a step (a 74-state receptor model, 770 steps: 0.46 MB a patient), without any limit on
-the number of steps.
+anew. So the memory is n + 2 numbers a step (a 74-state receptor model, 770 steps: 0.46 MB a patient), without any limit
+on the number of steps.
 
 With f the rates before (-) and after (+) a record, lam the cotangent just after it:
 
@@ -360,7 +360,8 @@ def pull(
             call(
                 kernels[ADJOINT_OUTPUT if inside else ADJOINT],
                 (y.ctypes.data, u.ctypes.data, Q.ctypes.data, ctl.ctypes.data, W.ctypes.data, K.ctypes.data,
-                 lam.ctypes.data, d.ctypes.data, V.ctypes.data, Z.ctypes.data, work.ctypes.data, back.ctypes.data, bars.ctypes.data),
+                 lam.ctypes.data, d.ctypes.data, V.ctypes.data, Z.ctypes.data, work.ctypes.data, back.ctypes.data,
+                 bars.ctypes.data),
             )  # fmt: skip
         lam, back = back, lam
         for lane in range(lanes):

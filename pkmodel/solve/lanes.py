@@ -25,6 +25,7 @@ a negative number and meets the record again wherever it has moved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 
 from pkmodel.solve.call import call
 from pkmodel.solve.jit import njit
-from pkmodel.solve.task import Answer, Code, Task
+from pkmodel.solve.task import Answer, Code, Lanes, Task
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -47,28 +48,23 @@ MAX_GROWTH = 1e10  # of a multiplier in the LU without pivoting: beyond it a sol
 TRIES = 3  # smaller steps tried before the fixed order of pivots is given up
 SMALLEST = 1e-15  # step size, as a part of the time to reach
 SAFETY, SHRINK, GROW = 0.9, 0.1, 6.0
+STRIDE = 4096  # steps of all lanes between two moments in which an interrupt is heard
+STAGES = 8  # rosenbrock.STAGES
+LINE = 8  # numbers in a cache line
 FIRST = 0.1  # longest first step, as a part of the way to the next record
 
 
-# Where each lane stands: rows of an integer table and of a table of times, a column for each lane. (Two plain arrays,
-# and functions that see to all lanes at once, because numba counts every array in and out of every call.)
+# Where each lane stands: rows of an integer table and of a table of times, a column for each lane.
 PATIENT = 0  # who is on it; -1 for nobody
 RECORD, OUTPUT, OUTPUTS = 1, 2, 3  # next record, next output, number of outputs
-TRIED, GOOD, BAD, LOST = 4, 5, 6, 7  # steps tried, accepted, rejected; rejected in a row
-LANDING = 8  # the step ends at STOP
-TAKEN = 9  # the step was accepted
-FRESH = 10  # the patient is new, or a first step is wanted
+GOOD, BAD, LOST = 4, 5, 6  # steps accepted, rejected; rejected in a row
+LANDING = 7  # the step ends at STOP
+TAKEN = 8  # the step was accepted
+FRESH = 9  # the patient is new, or a first step is wanted
 T, H, SIZE = 0, 1, 2  # time, wish for the next step, size of the present one [h]
 STOP, END = 3, 4  # the next time to meet exactly, the last output [h]
 NEXT = 5  # the next output; infinite after the last [h]
-
-
-@njit()
-def _aligned(size: int) -> Floats:
-    """Zeros that start on a cache line: a vector that straddles two costs twice."""
-    room = np.zeros(size + 8)
-    start = (-(room.ctypes.data >> 3)) & 7
-    return room[start : start + size]
+TAKEN_UP, WRITTEN = 0, 1  # of `Lanes.count`
 
 
 @njit()
@@ -143,20 +139,18 @@ def _tell(
 
 
 @njit()
-def _leave(
-    outcome: Any, at: Integers, clock: Floats, lane: int, out: Floats, states: Floats, status: Integers, until: Floats,
-    steps: Integers, rejected: Integers,
-) -> None:  # fmt: skip
+def _leave(outcome: int, at: Integers, clock: Floats, lane: int, answer: Answer) -> None:
     """A patient leaves its lane; outputs that were not reached are NaN."""
-    who = at[PATIENT, lane]
-    status[who], until[who], steps[who], rejected[who] = outcome, clock[T, lane], at[GOOD, lane], at[BAD, lane]
+    out, states, who = answer.out, answer.states, at[PATIENT, lane]
+    answer.status[who], answer.until[who] = outcome, clock[T, lane]
+    answer.steps[who], answer.rejected[who] = at[GOOD, lane], at[BAD, lane]
     for output in range(at[OUTPUT, lane], out.shape[1]):
         for i in range(out.shape[2]):
             out[who, output, i] = np.nan
         if states.shape[0]:
             for i in range(states.shape[2]):
                 states[who, output, i] = np.nan
-    at[PATIENT, lane], at[LANDING, lane] = -1, 0
+    at[PATIENT, lane], at[LANDING, lane], at[TAKEN, lane] = -1, 0, 0
 
 
 @njit()
@@ -198,30 +192,30 @@ def _first_steps(
 
 
 @njit()
-def _arrive(
-    kernels: Integers, chosen: Integers, following: Any, parameters: Floats, time: Floats, kind: NDArray[np.int8],
-    index: Integers, value: Floats, times: Floats, rtol: float, atol: Floats, replaying: bool, at: Integers,
-    clock: Floats, L: int, y: Floats, q: Floats, x: Floats, K: Floats, theta: Floats, shown: Floats, out: Floats,
-    states: Floats, status: Integers, until: Floats, steps: Integers, rejected: Integers,
-) -> Any:  # fmt: skip
-    """See to lanes that are free, or have met a record or their end; the number of patients taken so far."""
+def _arrive(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer, y: Floats) -> None:
+    """See to lanes that are free, or have met a record or their end."""
+    kernels, L = code.kernels, code.lanes
+    at, clock, x, q, K, theta, shown = (
+        lanes.at, lanes.clock, lanes.x, lanes.q, lanes.K, lanes.theta, lanes.shown
+    )  # fmt: skip
     again = True
     while again:
         again, loaded, switched, told, starting = False, False, False, False, False
         for lane in range(L):
+            following = lanes.count[TAKEN_UP]
             if at[PATIENT, lane] < 0 and following < chosen.size:
                 at[PATIENT, lane], at[FRESH, lane], loaded = chosen[following], 1, True
-                _load(parameters, chosen[following], lane, L, q)
-                following += 1
+                _load(task.parameters, chosen[following], lane, L, q)
+                lanes.count[TAKEN_UP] += 1
         if loaded:
             call(kernels[CONSTANTS], (q.ctypes.data,))
             call(kernels[INITIAL], (q.ctypes.data, x.ctypes.data))
         for lane in range(L):
             if at[FRESH, lane]:
-                _begin(times, at, clock, lane, L, x, y)
+                _begin(task.times, at, clock, lane, L, x, y)
                 at[FRESH, lane] = 0
             if at[LANDING, lane]:
-                switched |= _meet(time, kind, index, value, at, clock, lane, L, y, q)
+                switched |= _meet(task.time, task.kind, task.place, task.value, at, clock, lane, L, y, q)
         if switched:
             call(kernels[CONSTANTS], (q.ctypes.data,))
         while True:
@@ -235,19 +229,18 @@ def _arrive(
             if not told:
                 call(kernels[REPORT], (y.ctypes.data, q.ctypes.data, shown.ctypes.data))
                 told = True
-            _tell(out, states, times, at, clock, L, theta, shown, y)
+            _tell(answer.out, answer.states, task.times, at, clock, L, theta, shown, y)
         for lane in range(L):
             if at[LANDING, lane]:
                 if at[OUTPUT, lane] < at[OUTPUTS, lane]:
                     at[FRESH, lane], starting = 1, True
                 else:
-                    _leave(np.int64(OK), at, clock, lane, out, states, status, until, steps, rejected)
-                    again |= following < chosen.size
-        if starting and not replaying:
-            _first_steps(kernels[RHS], rtol, atol, at, clock, L, y, q, x, K, K[atol.size * L :])
+                    _leave(OK, at, clock, lane, answer)
+                    again |= lanes.count[TAKEN_UP] < chosen.size
+        if starting and not task.replay_from.size:
+            _first_steps(kernels[RHS], task.rtol, task.atol, at, clock, L, y, q, x, K, K[task.atol.size * L :])
         for lane in range(L):
             at[FRESH, lane], at[LANDING, lane] = 0, 0
-    return following
 
 
 @njit()
@@ -255,53 +248,48 @@ def _propose(replay_from: Integers, replay: Floats, at: Integers, clock: Floats,
     """Step sizes; whether anybody is there."""
     anybody = False
     for lane in range(L):
-        if at[PATIENT, lane] < 0:
-            ctl[lane], ctl[L + lane] = 1e9, 1e9 / GAMMA
-            continue
-        anybody = True
+        there = at[PATIENT, lane] >= 0
         rest, size = clock[STOP, lane] - clock[T, lane], clock[H, lane]
-        if replay_from.size:
+        if there and replay_from.size:
             size = replay[replay_from[at[PATIENT, lane]] + at[GOOD, lane]]
             landing = size < 0.0
         else:
             landing = size >= 0.999999 * rest
             size = min(size, 0.5 * rest)
-        if landing:
-            size = rest
-        at[LANDING, lane] = landing
+        size = (rest if landing else size) if there else 1e-9
+        anybody |= there
+        at[LANDING, lane] = there and landing
         clock[SIZE, lane] = size
-        ctl[lane], ctl[L + lane] = 1.0 / size, 1.0 / (GAMMA * size)
+        ctl[lane] = 1.0 / size
+        ctl[L + lane] = ctl[lane] * (1.0 / GAMMA)
     return anybody
 
 
 @njit()
-def _judge(replaying: bool, ctl: Floats, at: Integers, clock: Floats, L: int) -> bool:
-    """Accept or reject each step by its mean squared error, and wish for the next; whether an output is due."""
-    due = False
+def _judge(replaying: bool, ctl: Floats, at: Integers, clock: Floats, L: int) -> tuple[bool, bool]:
+    """Accept or reject each step by its mean squared error, and wish for the next.
+
+    Returns whether an output is due, and whether a step was rejected.
+    """
+    due, lost = False, False
     for lane in range(L):
-        if at[PATIENT, lane] < 0:
-            continue
+        there = at[PATIENT, lane] >= 0
         error, pivots = ctl[3 * L + lane], ctl[4 * L + lane] <= MAX_GROWTH  # not so for NaN
-        factor = GROW
-        if not pivots:
-            factor = 0.5
-        elif not error < np.inf:
-            factor = SHRINK
-        elif error > 1e-8:
-            factor = min(GROW, max(SHRINK, SAFETY * error**-0.1))
-        at[TRIED, lane] += 1
-        if pivots and (error <= 1.0 or (replaying and error < np.inf)):
-            if at[LOST, lane]:
-                factor = min(factor, 1.0)
-            at[TAKEN, lane], at[LOST, lane] = 1, 0
-            at[GOOD, lane] += 1
-            due |= clock[NEXT, lane] <= clock[T, lane] + clock[SIZE, lane]
-        else:
-            at[TAKEN, lane], at[LANDING, lane] = 0, 0
-            at[BAD, lane] += 1
-            at[LOST, lane] += 1
+        bounded = max(error, 1e-30) if error < 1e30 else 1e30  # for NaN too
+        factor = min(GROW, max(SHRINK, SAFETY * bounded**-0.1))
+        factor = factor if pivots else 0.5
+        good = there and pivots and (error <= 1.0 or (replaying and error < np.inf))
+        bad = there and not good
+        factor = min(factor, 1.0) if good and at[LOST, lane] > 0 else factor
+        at[TAKEN, lane] = good
+        at[GOOD, lane] += good
+        at[BAD, lane] += bad
+        at[LOST, lane] = at[LOST, lane] + 1 if bad else 0
+        at[LANDING, lane] = at[LANDING, lane] if good else 0
         clock[H, lane] = clock[SIZE, lane] * factor
-    return due
+        due |= good and clock[NEXT, lane] <= clock[T, lane] + clock[SIZE, lane]
+        lost |= bad
+    return due, lost
 
 
 @njit()
@@ -309,72 +297,123 @@ def _fractions(at: Integers, clock: Floats, L: int, theta: Floats) -> bool:
     """Where in its step each lane has its next output, -1 for nowhere; whether any has one."""
     due = False
     for lane in range(L):
-        theta[lane] = -1.0
-        if at[PATIENT, lane] >= 0 and at[TAKEN, lane]:
-            moment, t, size = clock[NEXT, lane], clock[T, lane], clock[SIZE, lane]
-            if moment < clock[STOP, lane] if at[LANDING, lane] else moment <= t + size:
-                theta[lane] = (moment - t) / size
-                due = True
+        moment, t, size = clock[NEXT, lane], clock[T, lane], clock[SIZE, lane]
+        inside = moment < clock[STOP, lane] if at[LANDING, lane] else moment <= t + size
+        inside = inside and at[TAKEN, lane]
+        theta[lane] = (moment - t) / size if inside else -1.0
+        due |= inside
     return due
 
 
 @njit()
-def _longer(a: Any) -> Any:
-    """An array twice as long with the same beginning."""
-    longer = np.empty((2 * a.shape[0], *a.shape[1:]), a.dtype)
-    longer[: a.shape[0]] = a
-    return longer
-
-
-@njit()
-def _write(
-    keep_state: bool, at: Integers, clock: Floats, L: int, y: Floats, who: Integers, size: Floats, state: Floats,
-    logged: int,
-) -> int:  # fmt: skip
-    """Write the accepted steps down; how many are written."""
+def _write(task: Task, lanes: Lanes, L: int, y: Floats) -> None:
+    """Write the accepted steps down."""
     for lane in range(L):
-        if at[PATIENT, lane] >= 0 and at[TAKEN, lane]:
-            who[logged] = at[PATIENT, lane]
-            size[logged] = -clock[SIZE, lane] if at[LANDING, lane] else clock[SIZE, lane]
-            if keep_state:
-                for i in range(state.shape[1]):
-                    state[logged, i] = y[i * L + lane]
-            logged += 1
-    return logged
+        if lanes.at[TAKEN, lane]:
+            line = lanes.count[WRITTEN]
+            lanes.who[line] = lanes.at[PATIENT, lane]
+            lanes.size[line] = -lanes.clock[SIZE, lane] if lanes.at[LANDING, lane] else lanes.clock[SIZE, lane]
+            if task.write > 1:
+                for i in range(lanes.state.shape[1]):
+                    lanes.state[line, i] = y[i * L + lane]
+            lanes.count[WRITTEN] += 1
 
 
 @njit()
-def _advance(
-    replaying: bool, max_steps: int, ctl: Floats, at: Integers, clock: Floats, L: int, y: Floats, u: Floats,
-    out: Floats, states: Floats, status: Integers, until: Floats, steps: Integers, rejected: Integers,
-) -> bool:  # fmt: skip
-    """Move the clocks, undo rejected steps, give up on lanes that cannot go on; whether a lane needs attention."""
-    attention = False
+def _advance(max_steps: int, at: Integers, clock: Floats, L: int) -> tuple[bool, bool]:
+    """Move the clocks; whether a lane has arrived somewhere, and whether one has used up its steps."""
+    arrived, tired = False, False
+    for lane in range(L):
+        t = clock[STOP, lane] if at[LANDING, lane] else clock[T, lane] + clock[SIZE, lane]
+        clock[T, lane] = t if at[TAKEN, lane] else clock[T, lane]
+        arrived |= at[LANDING, lane] != 0
+        tired |= at[GOOD, lane] + at[BAD, lane] >= max_steps
+    return arrived, tired
+
+
+@njit()
+def _yield(task: Task, ctl: Floats, at: Integers, clock: Floats, L: int, y: Floats, u: Floats, answer: Answer) -> bool:
+    """Undo rejected steps, and give up on lanes that cannot go on; whether there was one."""
+    left = False
+    replaying = task.replay_from.size > 0
     for lane in range(L):
         if at[PATIENT, lane] < 0:
             continue
-        outcome: Any = np.int64(OK)  # not a literal, for which numba would compile another `_leave`
-        if at[TAKEN, lane]:
-            clock[T, lane] = clock[STOP, lane] if at[LANDING, lane] else clock[T, lane] + clock[SIZE, lane]
-            attention |= at[LANDING, lane] != 0
-        else:
+        outcome = OK
+        if not at[TAKEN, lane]:
             for i in range(y.size // L):
                 u[i * L + lane] = y[i * L + lane]
             if (replaying or at[LOST, lane] > TRIES) and not ctl[4 * L + lane] <= MAX_GROWTH:
                 outcome = PIVOT_GROWTH
             elif replaying or clock[H, lane] < SMALLEST * clock[STOP, lane]:
                 outcome = STEP_TOO_SMALL if ctl[3 * L + lane] < np.inf else NOT_FINITE
-        if at[TRIED, lane] >= max_steps and not at[LANDING, lane]:
+        if at[GOOD, lane] + at[BAD, lane] >= task.max_steps and not at[LANDING, lane]:
             outcome = TOO_MANY_STEPS
-        if outcome:
-            _leave(outcome, at, clock, lane, out, states, status, until, steps, rejected)
-            attention = True
-    return attention
+        if outcome != OK:
+            _leave(outcome, at, clock, lane, answer)
+            left = True
+    return left
 
 
 @njit()
-def march(code: Code, task: Task, chosen: Integers, answer: Answer) -> tuple[Integers, Floats, Floats]:
-    """Solve some patients.
+def march(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer, turns: int) -> bool:
+    """Take steps for some patients; whether there is more to do.
+
+    Parameters
+    ----------
+    code : the model's machine code
+    task : what to solve
+    chosen : (any,) array, which patients, at least one
+    lanes : where the last call left off
+    answer : written
+    turns : how many steps of all lanes, at most
+    """
+    kernels, L = code.kernels, code.lanes
+    at, clock, ctl, q, x, theta, shown = lanes.at, lanes.clock, lanes.ctl, lanes.q, lanes.x, lanes.theta, lanes.shown
+    y, u, swapped = lanes.y, lanes.u, False
+    if not lanes.count[TAKEN_UP]:
+        for lane in range(L):  # a lane without a patient idles on somebody's numbers
+            _load(task.parameters, chosen[min(lane, chosen.size - 1)], lane, L, q)
+        call(kernels[CONSTANTS], (q.ctypes.data,))
+        call(kernels[INITIAL], (q.ctypes.data, y.ctypes.data))
+    attention, more = True, True
+    for _ in range(turns):
+        if attention:
+            _arrive(code, task, chosen, lanes, answer, y)
+        more = _propose(task.replay_from, task.replay, at, clock, L, ctl)
+        if not more or (task.write and lanes.count[WRITTEN] + L > lanes.who.size):
+            break
+        call(
+            kernels[STEP],
+            (y.ctypes.data, q.ctypes.data, ctl.ctypes.data, task.atol.ctypes.data, lanes.K.ctypes.data, u.ctypes.data,
+             lanes.w.ctypes.data),
+        )  # fmt: skip
+        due, lost = _judge(task.replay_from.size > 0, ctl, at, clock, L)
+        if task.write:
+            _write(task, lanes, L, y)
+        if due:
+            call(kernels[DENSE], (lanes.K.ctypes.data, lanes.D.ctypes.data))
+            while _fractions(at, clock, L, theta):
+                call(
+                    kernels[INTERPOLATE],
+                    (y.ctypes.data, u.ctypes.data, lanes.D.ctypes.data, theta.ctypes.data, x.ctypes.data),
+                )
+                call(kernels[REPORT], (x.ctypes.data, q.ctypes.data, shown.ctypes.data))
+                _tell(answer.out, answer.states, task.times, at, clock, L, theta, shown, x)
+        attention, tired = _advance(task.max_steps, at, clock, L)
+        if lost or tired:
+            attention |= _yield(task, ctl, at, clock, L, y, u, answer)
+        y, u, swapped = u, y, not swapped
+    if swapped:
+        for i in range(y.size):
+            lanes.y[i] = y[i]
+    return more
+
+
+def solve(
+    code: Code, task: Task, chosen: Integers, answer: Answer, halted: Callable[[], bool] = lambda: False
+) -> tuple[Integers, Floats, Floats]:
+    """Solve some patients, in strides, between which an interrupt is heard.
 
     Parameters
     ----------
@@ -382,62 +421,45 @@ def march(code: Code, task: Task, chosen: Integers, answer: Answer) -> tuple[Int
     task : what to solve
     chosen : (any,) array, which patients, at least one
     answer : written
+    halted : asked after each stride whether to end
 
     Returns
     -------
     patients, sizes, starts : of each accepted step, in the order of acceptance: who, how long, from which (n,) state
         [-, h, state]; what is not to be written is empty
     """
-    kernels, L, n, nq, nw, head = code
-    parameters, time, kind, index, value, times, rtol, atol, max_steps, replay_from, replay, write, halt = task
-    out, states, status, until, steps, rejected = answer
-    replaying = replay_from.size > 0
-    y, u, x = _aligned(n * L), _aligned(n * L), _aligned(n * L)
-    q, w, ctl, theta = _aligned(nq * L), _aligned(nw * L), _aligned(5 * L), _aligned(L)
-    K, D, shown = _aligned(8 * n * L), _aligned(3 * n * L), _aligned(out.shape[2] * L)
-    # Addresses are taken where they are used: an array that is never named again is freed.
-    for i in range(head.size):
-        w[i] = head[i]
-    at, clock = np.zeros((11, L), np.int64), np.ones((6, L))
-    room, logged = 1024 if write else 0, 0
-    who: Integers = np.zeros(room, np.int64)
-    size: Floats = np.zeros(room)
-    state: Floats = np.zeros((room if write > 1 else 0, n))
-    for lane in range(L):  # a lane without a patient idles on somebody's numbers
-        ctl[2 * L + lane] = rtol
-        at[PATIENT, lane] = -1
-        _load(parameters, chosen[min(lane, chosen.size - 1)], lane, L, q)
-    call(kernels[CONSTANTS], (q.ctypes.data,))
-    call(kernels[INITIAL], (q.ctypes.data, y.ctypes.data))
-    following: Any = np.int64(0)
-    attention = True
-    while True:
-        if attention:
-            following = _arrive(
-                kernels, chosen, following, parameters, time, kind, index, value, times, rtol, atol, replaying, at,
-                clock, L, y, q, x, K, theta, shown, out, states, status, until, steps, rejected,
-            )  # fmt: skip
-        if not _propose(replay_from, replay, at, clock, L, ctl) or halt[0]:
-            break
-        call(
-            kernels[STEP],
-            (y.ctypes.data, q.ctypes.data, ctl.ctypes.data, atol.ctypes.data, K.ctypes.data, u.ctypes.data,
-             w.ctypes.data),
-        )  # fmt: skip
-        due = _judge(replaying, ctl, at, clock, L)
-        if write:
-            if logged + L > who.size:
-                who, size, state = _longer(who), _longer(size), _longer(state)
-            logged = _write(write > 1, at, clock, L, y, who, size, state, logged)
-        if due:
-            call(kernels[DENSE], (K.ctypes.data, D.ctypes.data))
-            while _fractions(at, clock, L, theta):
-                call(
-                    kernels[INTERPOLATE],
-                    (y.ctypes.data, u.ctypes.data, D.ctypes.data, theta.ctypes.data, x.ctypes.data),
-                )
-                call(kernels[REPORT], (x.ctypes.data, q.ctypes.data, shown.ctypes.data))
-                _tell(out, states, times, at, clock, L, theta, shown, x)
-        attention = _advance(replaying, max_steps, ctl, at, clock, L, y, u, out, states, status, until, steps, rejected)
-        y, u = u, y
-    return who[:logged], size[:logged], state[:logged]
+    lanes = _lanes(code, task, answer.out.shape[2])
+    while march(code, task, chosen, lanes, answer, STRIDE) and not halted():
+        if task.write and lanes.count[WRITTEN] + code.lanes > len(lanes.who):
+            lanes = lanes._replace(**{a: _longer(getattr(lanes, a)) for a in ("who", "size", "state")})
+    written = int(lanes.count[WRITTEN])
+    return lanes.who[:written], lanes.size[:written], lanes.state[:written]
+
+
+def _lanes(code: Code, task: Task, reports: int) -> Lanes:
+    """Empty lanes."""
+    L, n = code.lanes, code.n
+    sizes = [L * k for k in (n, n, n, code.nq, code.nw, 5, 1, STAGES * n, 3 * n, reports)]
+    y, u, x, q, w, ctl, theta, K, D, shown = _aligned(sizes)
+    w[: code.head.size] = code.head
+    ctl[2 * L : 3 * L] = task.rtol
+    at, clock = np.zeros((10, L), np.int64), np.ones((6, L))
+    at[PATIENT] = -1
+    room = 64 * L if task.write else 0
+    return Lanes(
+        at, clock, y, u, x, q, w, ctl, theta, K, D, shown, np.zeros(2, np.int64), np.empty(room, np.int64),
+        np.empty(room), np.empty((room if task.write > 1 else 0, n)),
+    )  # fmt: skip
+
+
+def _aligned(sizes: list[int]) -> list[Floats]:
+    """Zeros that start on cache lines: a vector that straddles two costs twice."""
+    starts = np.cumsum([0, *(-(-size // LINE) * LINE for size in sizes)]).tolist()
+    pool = np.zeros(starts[-1] + LINE)
+    first = -(pool.ctypes.data // 8) % LINE
+    return [pool[first + start : first + start + size] for start, size in zip(starts, sizes, strict=False)]
+
+
+def _longer(a: Any) -> Any:
+    """An array twice as long with the same beginning."""
+    return np.concatenate([a, np.empty_like(a)])

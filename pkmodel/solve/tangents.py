@@ -4,8 +4,8 @@ What is differentiated is the discrete solution, step sizes held fixed; so the r
 the solver returned, and agrees with differences of replayed runs to rounding. The formulae of a step are in
 `compiler.second_order`; here they are put in order:
 
-- The steps and their starting states are known (`History`). So eight consecutive steps are computed anew at once, one a lane
-  of the vector unit: their stages, factors and dense output.
+- The steps and their starting states are known. So eight consecutive steps are computed anew at once, one a lane of
+  the vector unit: their stages, factors and dense output.
 - The derivatives are then pushed through one step after the other, with one direction a lane and as many blocks of
   lanes as there are directions; the factors are shared by all.
 - A record that adds to a state adds its derivative; one that moves in time adds a jump. With f the rates before (-) and
@@ -32,8 +32,8 @@ from pkmodel.solve.jit import njit
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
 
-# Machine code, in the order in which the driver gets the addresses. The first three are for as many lanes as
-# steps are computed at once, the next four for one, `stages` and `prepare` for one stage a lane, the rest for directions.
+# Machine code, in the order in which the driver gets the addresses. The first three are for as many lanes as steps are
+# computed at once, the next four for one, `stages` and `prepare` for one stage a lane, the rest for directions.
 KERNELS = (
     "step", "dense", "interpolate",
     "constants", "initial", "rhs", "report",
@@ -144,8 +144,8 @@ def _act(
 def push(
     kernels: Integers, lanes: int, width: int, n: int, nq: int, nw: int, entries: int, head: Floats, A: Floats,
     C: Floats, gamma: float, p: Floats, kind: NDArray[np.int8], index: Integers, value: Floats, dvalue: Floats,
-    dtime: Floats, size: Floats, begin: Floats, rows: Integers, states: Floats, times: Floats, output: Integers, record: Integers,
-    dp: Floats, s: Floats, levers: int, places: Integers, out: Floats, dout: Floats,
+    dtime: Floats, size: Floats, begin: Floats, rows: Integers, states: Floats, times: Floats, output: Integers,
+    record: Integers, dp: Floats, s: Floats, levers: int, places: Integers, out: Floats, dout: Floats,
 ) -> int:  # fmt: skip
     """Push derivatives along the steps of one patient; returns how it ended.
 
@@ -154,7 +154,7 @@ def push(
     kernels : machine addresses, in the order of `KERNELS`; `TANGENT` may be 0 for `tangent_step`
     lanes : steps computed at once
     width : directions in a vector
-    n, nq, nw, entries : numbers of states, of parameters with constants, of entries of the work array and of a stage's M
+    n, nq, nw, entries : numbers of states, of parameters with constants, of entries of a step's work array and of M
     head : (any,) numbers that the work array of a step starts with; empty for a model's own machine code
     A, C, gamma : coefficients of the method
     p : (k,) parameters, those that records switch with their value at time zero

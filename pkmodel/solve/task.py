@@ -47,7 +47,6 @@ class Task(NamedTuple):
     replay_from : (N + 1,) array, where each patient's steps begin in `replay`; empty: choose steps by error [-]
     replay : all patients' steps, negative where a step met a record [h]
     write : 0 nothing, 1 the steps, 2 the steps and the states at their start
-    halt : (1,) array; another thread that sets it to one ends the run
     """
 
     parameters: Floats
@@ -62,7 +61,6 @@ class Task(NamedTuple):
     replay_from: Integers
     replay: Floats
     write: int
-    halt: Integers
 
 
 class Answer(NamedTuple):
@@ -81,3 +79,34 @@ class Answer(NamedTuple):
     until: Floats
     steps: Integers
     rejected: Integers
+
+
+class Lanes(NamedTuple):
+    """Where each lane stands, and room to work in: all that is kept between two calls of the driver.
+
+    Attributes
+    ----------
+    at : (10, L) array and
+    clock : (6, L) array, the rows that `lanes` names
+    y, u, x : (n L,) arrays: state at the start of the step, at its end, and wherever else it is wanted
+    q, w, ctl, theta, K, D, shown : the kernels' arrays
+    count : (2,) array, patients taken and steps written down so far
+    who, size, state : (room,), (room,) and (room or 0, n) arrays, the steps written down [-, h, state]
+    """
+
+    at: Integers
+    clock: Floats
+    y: Floats
+    u: Floats
+    x: Floats
+    q: Floats
+    w: Floats
+    ctl: Floats
+    theta: Floats
+    K: Floats
+    D: Floats
+    shown: Floats
+    count: Integers
+    who: Integers
+    size: Floats
+    state: Floats

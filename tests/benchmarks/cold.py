@@ -15,14 +15,16 @@ import time
 def main(way: str) -> None:
     """Time imports, and everything after them, by the clock and by the processor."""
     begin = time.perf_counter()
+    import llvmlite.binding  # type: ignore[import-untyped, unused-ignore]
     import numba  # type: ignore[import-untyped, unused-ignore]
+    import pint
     import sympy
 
     import pkmodel as pk
     from benchmarks.ours import prepare
     from benchmarks.problems import CYCLES, HOT, RTOL, problem
 
-    assert numba and sympy
+    assert llvmlite and numba and pint and sympy
     imports = time.perf_counter() - begin
     p = problem("P2")
     begin, used = time.perf_counter(), time.process_time()

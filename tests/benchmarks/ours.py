@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+import pkmodel as pk
 from benchmarks.problems import RATE, Problem
+from pkmodel import simulation
 from pkmodel.compiler.autonomous import Autonomous, autonomous
 from pkmodel.compiler.engine import Engine
 from pkmodel.compiler.system import build_system
@@ -55,6 +57,21 @@ def prepare(problem: Problem, *, keep: bool = False, report: tuple[str, ...] | N
     system = autonomous(build_system(model), infused=infused, report=report)
     digest = f"{model.digest} {infused} {report}" if keep else ""
     return Prepared(problem, Engine(system, digest), _records(problem, system))
+
+
+def exact(problem: Problem) -> tuple[tuple[str, ...], Callable[[Array], Array]]:
+    """Exact propagation of P1, one patient after the other: what a fit of a linear model calls; and its columns."""
+    model = problem.read()
+    per_nmol = model.parameters["mbq_per_nmol"].canonical
+    (begin, rate), (end, _) = problem.infusions
+    given = [pk.Administration(t, activity=amount * per_nmol) for t, _, amount in problem.doses]
+    given.append(pk.Administration(begin, activity=rate * (end - begin) * per_nmol, duration=end - begin))
+    bound = simulation.prepare(model, pk.Regimen.of(*given), problem.times)
+
+    def solve(sets: Array) -> Array:
+        return np.stack([bound.solve(p).states.T for p in sets])
+
+    return bound.compiled.parameters, solve
 
 
 def _records(problem: Problem, system: Autonomous) -> Records:

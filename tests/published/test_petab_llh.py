@@ -1,7 +1,7 @@
 """Log-likelihoods at the published parameters of problems of the PEtab benchmark collection.
 
 The problems (github.com/Benchmarking-Initiative/Benchmark-Models-PEtab; Hass et al. 2019,
-doi:10.1093/bioinformatics/btz020) lie beside the checkout; the values are those of facts/pharmacometrics.md.
+doi:10.1093/bioinformatics/btz020) lie beside the checkout; the values were computed from them with libroadrunner and petab.
 """
 
 from __future__ import annotations

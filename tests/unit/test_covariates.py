@@ -129,6 +129,8 @@ def test_values_of_their_own_for_each_patient() -> None:
     values = np.array([[70.0, 35.0, 140.0], [50.0, 60.0, 80.0]])
     covariates = {"WT": Covariate(np.array(T), values, "last")}
     problem = prepare(model(), "10 nmol once into iv", [3.0, 12.0], covariates=covariates, method="rosenbrock")
+    with pytest.raises(SimulationError, match="covariates of several patients"):
+        problem.solve()
     batch = records_of(problem, np.tile(problem.defaults, (2, 1)))
     run = problem.engine.run(batch.parameters, batch.records, problem.times, 1e-9, 1e-12)
     for i, row in enumerate(values):

@@ -49,7 +49,8 @@ def regimen_of(name: str, kind: str, by: float = 1.0, bolus: bool = True, infusi
     """A bolus, and a day later an infusion of three hours."""
     model = model_of(name, kind)
     into = "" if model.administration else next(r for r in model.routes if not r.endswith("_cold"))
-    activity = 500.0 * by if LABELS[kind] is not None else None
+    labels = LABELS[kind] is not None or any(c.unit == "MBq" for c in model.compartments.values())
+    activity = 500.0 * by if labels else None
     given = [Administration(0.0, activity, 80.0 * by, into=into)] if bolus else []
     given += [Administration(24.0, activity, 40.0 * by, 3.0, into)] if infusion else []
     return Regimen.of(*given)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pkmodel.errors import SimulationError
+from pkmodel.checks import check
+from pkmodel.composition import join
+from pkmodel.errors import ModelError, SimulationError
 from pkmodel.inputs import InputCurve
 from pkmodel.labelling import label
 from pkmodel.model import Model
@@ -285,3 +287,20 @@ observables = { A = "a" }
 def test_administrations_as_objects() -> None:
     plan = Regimen.of(Administration(0.0, amount=10.0, lag="tlag", fraction="F1"))
     report("by name", 6 * bolus(0.3), amounts(plan, [1.0], "auto")[0], rtol=1e-12)
+
+
+def test_lags_of_routes_are_checked_and_joined() -> None:
+    parts: dict[str, Any] = {"administration": {"iv": {"a": 1, "lag": "tlag"}}}
+    model = wash(**parts)
+    assert join(model, wash(**parts)).timing == model.timing
+    with pytest.raises(ModelError, match="administration iv: lag tlag in one and D1 in the other"):
+        join(model, wash(administration={"iv": {"a": 1, "lag": "D1"}}))
+    with pytest.raises(ModelError, match="timing of 'oral'"):
+        replace(model, timing={"oral": model.timing["iv"]})
+    wrong = check(wash(administration={"iv": {"a": 1, "lag": "F1"}}))
+    assert any("lag of administration iv" in f.detail for f in wrong.findings if f.what == "units" and not f.ok)
+    whole = wash(compartments={"a": "nmol", "b": "nmol", "lag": "nmol"}, administration={"iv": {"a": 1, "lag": 1}})
+    assert not whole.timing and list(whole.administration["iv"]) == [
+        "a",
+        "lag",
+    ]  # a compartment of that name comes first

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pkmodel.solve import call
-from pkmodel.solve.lanes import march
+from pkmodel.solve import call, lanes
 from pkmodel.solve.task import Answer, Code, Task
 
 type Floats = NDArray[np.float64]
@@ -76,13 +75,13 @@ CODE = Code(
 
 
 def solve(k: list[float], rows: tuple[list[float], ...] = ([],), times: Any = (1.0, 2.0, 4.0), *, write: int = 0,
-          chosen: list[int] | None = None, halt: int = 0, max_steps: int = 1000) -> tuple[Answer, Any]:  # fmt: skip
+          chosen: list[int] | None = None, halted: bool = False, max_steps: int = 1000) -> tuple[Answer, Any]:  # fmt: skip
     """Doses of 1 at the times of `rows`."""
     n = len(k)
     time, times = np.array(rows, float).reshape(len(rows), -1), np.atleast_2d(np.array(times, float))
     task = Task(
         np.array(k)[:, None], time, np.zeros(time.shape, np.int8), np.zeros(time.shape, np.int64), np.ones(time.shape),
-        times, 1e-6, np.full(1, 1e-9), max_steps, np.zeros(0, np.int64), np.zeros(0), write, np.array([halt]),
+        times, 1e-6, np.full(1, 1e-9), max_steps, np.zeros(0, np.int64), np.zeros(0), write,
     )  # fmt: skip
     m = times.shape[1]
     answer = Answer(
@@ -90,7 +89,8 @@ def solve(k: list[float], rows: tuple[list[float], ...] = ([],), times: Any = (1
         np.full((n, m, 1), -1.0),
         *(np.full(n, v) for v in (-1, -1.0, -1, -1)),
     )
-    return answer, march(CODE, task, np.arange(n) if chosen is None else np.array(chosen), answer)
+    patients = np.arange(n) if chosen is None else np.array(chosen)
+    return answer, lanes.solve(CODE, task, patients, answer, lambda: halted)
 
 
 @pytest.mark.parametrize("patients", [1, 3, 4, 5, 23])
@@ -148,6 +148,16 @@ def test_not_a_number_fails_at_once() -> None:
     assert answer.until[0] == 0.0
 
 
-def test_another_thread_may_end_it() -> None:
-    answer, _ = solve([0.1], halt=1)
+def test_strides_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    k = [0.1, 3.0, 0.7, 1.1, 0.2, 5.0]
+    answer, walk = solve(k, ([1.5, 3.0],), write=2)
+    monkeypatch.setattr(lanes, "STRIDE", 3)
+    again, same = solve(k, ([1.5, 3.0],), write=2)
+    for one, other in zip((*answer, *walk), (*again, *same), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_it_may_be_ended_between_strides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "STRIDE", 3)
+    answer, _ = solve([0.1], halted=True)
     assert answer.status[0] == -1

@@ -168,7 +168,6 @@ SYSTEM = System(
         (symbol("F"), 1 - symbol("F"), sp.Integer(0)),
         (sp.Integer(0), sp.Integer(1), sp.Integer(0)),
     ),
-    linear=False,
 )
 
 

@@ -25,7 +25,7 @@ def test_differences_of_replayed_runs_are_the_tangents(name: str) -> None:
         q = p.copy()
         q[k] *= 1 + sign * eps
         again = engine.run(q, problem.records, problem.times, 1e-6, problem.atol, replay=run.history)
-        return again.out[0]
+        return np.asarray(again.out[0])
 
     differences = np.stack([(replayed(1, k) - replayed(-1, k)) / (2 * eps) for k in range(len(p))], axis=-1)
     size = np.abs(differences).max(axis=(0, 2))[None, :, None]  # of each state: differences of small ones are noise

@@ -172,8 +172,23 @@ def test_names_a_person_gave() -> None:
     assert "washout_rate" in read_sbml(text, names="name").parameters
 
 
+def algebraic(formula: str) -> str:
+    return f"<algebraicRule>{x.math(formula)}</algebraicRule>"
+
+
+def test_algebraic_rules_that_give_one_variable_after_the_other() -> None:
+    """0 = w - 2v and 0 = k v + S - 3: the second gives v, then the first gives w."""
+    first = algebraic(x.apply("minus", "w", x.apply("times", "2", "v")))
+    second = algebraic(x.apply("plus", x.apply("times", "k", "v"), "S", "-3"))
+    values = x.parameters(k=0.5, v="rule", w="rule")
+    text = x.sbml(x.compartment(2.0), CONCENTRATION, values, x.listed("Rules", first, second), DECAY)
+    expected = 2 * (3 - 3 * np.exp(-0.5 * TIMES)) / 0.5
+    np.testing.assert_allclose(x.follow(read_sbml(text), TIMES)["w"], expected, rtol=1e-7, atol=1e-9)
+
+
 BAD = {
-    "algebraic rule": (x.listed("Rules", f"<algebraicRule>{x.math(x.ci('k'))}</algebraicRule>"), "algebraic rule"),
+    "algebraic rule": (x.listed("Rules", algebraic(x.ci("k"))), "algebraic rule that does not determine one variable"),
+    "nonlinear": (x.listed("Rules", algebraic(x.apply("minus", x.apply("power", "v", "2"), "k"))), "not linear in v"),
     "delay": (
         x.listed(
             "Rules",

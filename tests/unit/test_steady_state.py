@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pkmodel.errors import SimulationError
+from pkmodel.labelling import label
 from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.problem import Method, records_of
@@ -188,3 +189,19 @@ def test_what_is_refused() -> None:
         prepare(model("saturable"), "1 nmol once into iv", [1.0], method="exact")
     with pytest.raises(SimulationError, match="method 'euler' is not known"):
         prepare(model("linear"), "1 nmol once into iv", [1.0], method="euler")  # type: ignore[arg-type]
+
+
+def test_hot_and_cold_together() -> None:
+    """Both halves of a labelled ligand share the receptor, so their steady state is one."""
+    hot = label(receptor(), "Tc-99m", cold=True)  # 6 h: little is left over from long before
+    times = np.array([0.0, 1.5, 5.0])
+    one = Regimen("200000 MBq over 1 h every 8 h at steady state lag tlag", amount="20 nmol")
+    steady = prepare(hot, one, times, rtol=1e-11, atol=1e-14).solve()
+    assert steady.status == Status.OK, steady.message
+    many = Regimen("200000 MBq over 1 h every 8 h x 61 lag tlag", amount="20 nmol")
+    long = prepare(hot, many, 480 + times, rtol=1e-11, atol=1e-14).solve()
+    n = len(hot.compartments)
+    worst = np.abs(steady.states[:n] - long.states[:n]).max() / np.abs(long.states[:n]).max()
+    report("worst difference of any state, over the largest", 0.0, float(worst), atol=1e-8)
+    with pytest.raises(SimulationError, match=r"follows cold ligand, so .* needs an amount"):
+        prepare(hot, "5 MBq/h at steady state", times).solve()

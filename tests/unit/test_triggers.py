@@ -14,6 +14,7 @@ from pkmodel.compiler.system import build_system
 from pkmodel.errors import ModelError, SimulationError
 from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict, model_from_toml, model_to_toml
+from pkmodel.simulation import simulate
 from pkmodel.solve.records import Kind, records
 from pkmodel.solve.status import Status
 from pkmodel.trigger_walk import Followed, Machine
@@ -173,3 +174,20 @@ def test_what_a_run_refuses() -> None:
 def test_a_model_without_events_is_followed_too() -> None:
     got = x.follow(washout(), [0.0, 1.0])
     np.testing.assert_allclose(got["organ_now"], [1.0, math.exp(-0.1)], rtol=1e-8)
+
+
+def test_simulate_follows_events_with_doses() -> None:
+    """1 nmol given at t = 0; k is 0.1 until 2, then 0.3; the rate of loss is observed."""
+    model = washout(
+        {"when": "t >= 2", "set": {"k": "3*k"}},
+        compartments={"organ": "nmol", "count": "nmol"},
+        observables={"amount": "organ", "loss": "k*organ"},
+    )
+    data = simulate(model, "1 nmol once into organ", times=[0.0, 1.0, 2.0, 3.0])
+    expected = np.exp([0.0, -0.1, -0.2, -0.5])
+    np.testing.assert_allclose(data["amount"], expected, rtol=1e-7)
+    np.testing.assert_allclose(data["loss"], expected * [0.1, 0.1, 0.3, 0.3], rtol=1e-7)
+    until = (1 - expected[2]) / 0.1
+    assert float(data["integral_amount"][3]) == pytest.approx(until + (expected[2] - expected[3]) / 0.3, rel=1e-7)
+    with pytest.raises(SimulationError, match="no derivatives"):
+        simulate(model, "1 nmol once into organ", times=[1.0], sensitivities=["k"])
