@@ -19,6 +19,7 @@ _WHERE = {
     "identifiability": ("identify",),
     "sbml.reader": ("read_sbml",),
     "sbml.writer": ("write_sbml",),
+    "petab": ("read_petab",),
     "checks": ("check",),
     "regimen": ("Administration", "Regimen"),
     "covariates": ("Covariate",),
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
     from .model_file import model_from_toml as model_from_toml
     from .model_file import model_to_toml as model_to_toml
     from .nuclides import nuclide as nuclide
+    from .petab import read_petab as read_petab
     from .regimen import Administration as Administration
     from .regimen import Regimen as Regimen
     from .sbml.reader import read_sbml as read_sbml

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 from .compiler.codegen import CODE_VERSION
 from .compiler.focused import focused
 from .compiler.system import integral_of
+from .covariates import Covariate, Steps
 from .errors import SimulationError, did_you_mean
 from .model import Model
 from .part_store import PartStore
+from .preparation import prepare, run_warnings
 from .problem import EXACT, ROSENBROCK, Method, Problem, records_of
 from .progress import progress
 from .regimen import Regimen
-from .simulation import prepare, run_warnings
 from .solve.records import stack
 from .solve.status import MESSAGES, Status
 from .units import factor
@@ -55,6 +56,7 @@ class Population:
     parameters: Array  # (N, k) canonical
     wanted: tuple[str, ...]  # names of the results
     inputs: Mapping[str, Any] | None
+    covariates: Mapping[str, Covariate] | None
     rtol: float
     atol: float
     method: Method
@@ -66,7 +68,14 @@ class Population:
     def problem(self, regimen: Regimen | None) -> Problem:
         """The problem of everyone who gets this regimen."""
         return prepare(
-            self.model, regimen, self.times, inputs=self.inputs, rtol=self.rtol, atol=self.atol, method=self.method
+            self.model,
+            regimen,
+            self.times,
+            inputs=self.inputs,
+            covariates=self.covariates,
+            rtol=self.rtol,
+            atol=self.atol,
+            method=self.method,
         )
 
     @cached_property
@@ -78,8 +87,13 @@ class Population:
     def exact(self) -> bool:
         """Whether patients are propagated exactly: linear models of few patients, or as asked."""
         if self.method == "auto":
-            return self.first.compiled.linear and len(self.parameters) <= FEW
+            return self.first.exact and len(self.parameters) <= FEW
         return self.method == "exact"
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether patients are solved one after the other: exactly, or because the state itself triggers events."""
+        return self.exact or bool(self.model.events)
 
     @cached_property
     def absolute(self) -> float:
@@ -108,7 +122,7 @@ class Population:
 
     def solve(self, part: slice) -> dict[str, NDArray[Any]]:
         """Results of some patients by name, (patients, m) each, with their status and steps."""
-        run = self._exactly if self.exact else self._together
+        run = self._one_by_one if self.alone else self._together
         out, status, steps = run(part)
         with np.errstate(invalid="ignore"):
             values = {w: out[:, :, j] / self.scale[j] for j, w in enumerate(self.wanted)}
@@ -116,6 +130,15 @@ class Population:
 
     def _of(self, patient: int) -> Regimen | None:
         return self.regimens[patient if len(self.regimens) > 1 else 0]
+
+    def _rows(self, regimen: Regimen | None, patients: Sequence[int]) -> Problem:
+        """The problem of some patients who get this regimen: of covariates, their own rows."""
+        problem = self.problem(regimen)
+        own = {k: c for k, c in problem.steps.by.items() if c.value.ndim == 2}
+        if not own:
+            return problem
+        mine = {k: replace(c, value=c.value[list(patients)]) for k, c in own.items()}
+        return replace(problem, steps=Steps({**problem.steps.by, **mine}))
 
     def _together(self, part: slice) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
         """By the engine, all patients with the same kind of infusion in one run."""
@@ -129,11 +152,11 @@ class Population:
         for infused, by_regimen in groups.items():
             engine = focused(self.first.compiled, infused, self.names, self.given)
             rows = np.array([i for members in by_regimen.values() for i in members])
-            given = [records_of(self.problem(r), self.parameters[m]) for r, m in by_regimen.items()]
+            given = [records_of(self._rows(r, m), self.parameters[m]) for r, m in by_regimen.items()]
             found = np.concatenate([g.status for g in given])
             run = engine.run(
-                self.parameters[rows], stack([g.records for g in given]), self.times, self.rtol, self.absolute,
-                threads=self.threads,
+                np.concatenate([g.parameters for g in given]), stack([g.records for g in given]), self.times, self.rtol,
+                self.absolute, threads=self.threads,
             )  # fmt: skip
             at = rows - part.start
             out[at] = np.where((found != Status.OK)[:, None, None], np.nan, run.out)
@@ -141,26 +164,26 @@ class Population:
             steps[at] = run.steps
         return out, status, steps
 
-    def _exactly(self, part: slice) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
-        """One after the other by exact propagation."""
+    def _one_by_one(self, part: slice) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+        """One after the other, each as `Problem.solve` does it."""
         observables = list(self.model.observables)
         patients = range(part.start, part.stop)
         out = np.full((len(patients), self.times.size, len(self.wanted)), np.nan)
-        status = np.zeros(len(patients), np.int64)
+        status, steps = np.zeros(len(patients), np.int64), np.zeros(len(patients), np.int64)
         for row, i in enumerate(patients):
             if not np.isfinite(self.parameters[i]).all():
                 status[row] = Status.BAD_INPUT
                 continue
             try:
-                solution = self.problem(self._of(i)).solve(self.parameters[i])
+                solution = self._rows(self._of(i), [i]).solve(self.parameters[i])
             except SimulationError:  # a matrix with an infinity in it
                 status[row] = Status.NOT_FINITE
                 continue
-            status[row] = solution.status
+            status[row], steps[row] = solution.status, solution.steps
             for j, w in enumerate(self.wanted):
                 which = solution.integrals if w.startswith("integral_") else solution.observed
                 out[row, :, j] = which[observables.index(w.removeprefix("integral_"))]
-        return out, status, np.zeros(len(patients), np.int64)
+        return out, status, steps
 
 
 def simulate_population(
@@ -171,6 +194,7 @@ def simulate_population(
     *,
     observables: Sequence[str] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    covariates: Mapping[str, Covariate] | None = None,
     file: str | Path | None = None,
     threads: int | None = None,
     method: Method = "auto",
@@ -187,6 +211,7 @@ def simulate_population(
     times : (m,) array, increasing, from 0 [h]
     observables : names of observables, or ``integral_<observable>``; default every observable, no integral [text]
     inputs : measured curves that drive the model, the same for all, name -> (times [h], values)
+    covariates : parameters that change in time, the same for all or a row for each, by name
     file : NetCDF file to write to; the same call after an interruption goes on where it stopped [path]
     threads : default one a processor; results do not depend on it [1]
     method : "auto" is exact propagation for a linear model of up to 100 patients, the engine otherwise [text]
@@ -210,19 +235,26 @@ def simulate_population(
         raise SimulationError(
             f"parameters must be a pandas DataFrame, one row a patient; found {type(parameters).__name__}"
         )
+    regimens = _regimens(model, regimen, len(parameters))
+    grid = np.atleast_1d(np.asarray(times, dtype=float))
+    # preparing the first finds what is wrong with the schedule; a covariate may have become an input of the model
+    first = prepare(model, regimens[0], grid, inputs=inputs, covariates=covariates, rtol=rtol, atol=atol, method=method)
     run = Population(
         model=model,
-        regimens=_regimens(model, regimen, len(parameters)),
-        times=np.atleast_1d(np.asarray(times, dtype=float)),
-        parameters=_table(model, parameters),
+        regimens=regimens,
+        times=first.times,
+        parameters=_table(first.model, parameters),
         wanted=_wanted(model, observables),
         inputs=inputs,
+        covariates=covariates,
         rtol=rtol,
         atol=atol,
         method=method,
-        threads=threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=threads or _processors(),
     )
-    n, m = len(parameters), run.first.times.size  # preparing the first finds what is wrong with the schedule
+    n, m = len(parameters), first.times.size
+    if short := [name for name, c in (covariates or {}).items() if c.value.ndim == 2 and len(c.value) != n]:
+        raise SimulationError(f"{model.who}: covariate {short[0]} has not one row for each of the {n} patients")
     size = n * m * len(run.wanted) * 8
     labels = parameters.index.to_numpy()
     labels = labels.astype(np.int64) if labels.dtype.kind in "iu" else labels.astype(str)
@@ -246,6 +278,11 @@ def simulate_population(
     return xr.open_dataset(Path(file), engine="h5netcdf")
 
 
+def _processors() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _parts(run: Population) -> list[slice]:
     """Which patients are solved together."""
     n = len(run.parameters)
@@ -255,23 +292,22 @@ def _parts(run: Population) -> list[slice]:
 
 def _chunks(run: Population, labels: NDArray[Any], store: PartStore | None) -> Iterator[dict[str, NDArray[Any]]]:
     """Results of each chunk in turn; of one that is on disk only the status is read again."""
-    parts = _parts(run)
+    kept = 0
     with progress(f"{run.model.name}: patients", len(run.parameters)) as advance:
-        for k, part in enumerate(parts):
-            done = store.read(k) if store else None
-            if done is None:
-                try:
+        try:
+            for k, part in enumerate(_parts(run)):
+                done = store.read(k) if store else None
+                if done is None:
                     done = {"patient": labels[part], **run.solve(part)}
-                except KeyboardInterrupt as stop:
                     if store:
-                        stop.add_note(
-                            f"{part.start} of {len(labels)} patients are kept; the same call goes on from there"
-                        )
-                    raise
-                if store:
-                    store.write(k, done)
-            advance(part.stop - part.start)
-            yield done if store is None else {"status": done["status"]}
+                        store.write(k, done)
+                kept = part.stop
+                advance(part.stop - part.start)
+                yield done if store is None else {"status": done["status"]}
+        except KeyboardInterrupt as stop:
+            if store:
+                stop.add_note(f"{kept} of {len(labels)} patients are kept; the same call goes on from there")
+            raise
 
 
 def _shape(run: Population, labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -393,6 +429,9 @@ def _identity(run: Population, labels: NDArray[Any]) -> dict[str, str]:
         return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
 
     curves = [sha(c.t.tobytes(), c.value.tobytes()) for c in run.first.inputs.values()]
+    moving = [
+        sha(n.encode(), c.t.tobytes(), c.value.tobytes(), c.rule.encode()) for n, c in (run.covariates or {}).items()
+    ]
     return {
         "model": run.model.digest[:16],
         "regimen": sha("\n".join(f"{r}" for r in run.regimens).encode()),
@@ -400,5 +439,6 @@ def _identity(run: Population, labels: NDArray[Any]) -> dict[str, str]:
         "times": sha(run.times.tobytes()),
         "results": ", ".join(run.wanted),
         "inputs": ", ".join(curves),
+        "covariates": ", ".join(moving),
         "solver": f"{EXACT if run.exact else ROSENBROCK}, rtol {run.rtol!r}, atol {run.atol!r}, code {CODE_VERSION}",
     }

@@ -20,7 +20,7 @@ FLOORS: dict[int, str] = {
     1: "parts model model_file dimensions composition",
     2: "labelling chains daughters checks identifiability library sbml compiler",
     3: "regimen dosing events recording exact steady_state covariates inputs problem simulation triggers trigger_walk "
-    "part_store populations petab reference observation data formats",
+    "preparation part_store populations petab reference observation data formats",
     4: "inference",
     5: "dosimetry",
     6: "cohorts trials",

@@ -192,32 +192,34 @@ def _first_steps(
 
 
 @njit()
-def _arrive(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer, y: Floats) -> None:
+def _arrive(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer, swapped: bool) -> None:
     """See to lanes that are free, or have met a record or their end."""
     kernels, L = code.kernels, code.lanes
-    at, clock, x, q, K, theta, shown = (
-        lanes.at, lanes.clock, lanes.x, lanes.q, lanes.K, lanes.theta, lanes.shown
-    )  # fmt: skip
+    parameters, time, kind, place, value, times = task[:6]
+    at, clock, first, second, x, q = lanes[:6]
+    K, theta, shown, count = lanes.K, lanes.theta, lanes.shown, lanes.count
+    y = second if swapped else first
+    at_y, at_x, at_q, at_shown = y.ctypes.data, x.ctypes.data, q.ctypes.data, shown.ctypes.data
     again = True
     while again:
         again, loaded, switched, told, starting = False, False, False, False, False
         for lane in range(L):
-            following = lanes.count[TAKEN_UP]
-            if at[PATIENT, lane] < 0 and following < chosen.size:
-                at[PATIENT, lane], at[FRESH, lane], loaded = chosen[following], 1, True
-                _load(task.parameters, chosen[following], lane, L, q)
-                lanes.count[TAKEN_UP] += 1
+            if at[PATIENT, lane] < 0 and count[TAKEN_UP] < chosen.size:
+                who = chosen[count[TAKEN_UP]]
+                count[TAKEN_UP] += 1
+                at[PATIENT, lane], at[FRESH, lane], loaded = who, 1, True
+                _load(parameters, who, lane, L, q)
         if loaded:
-            call(kernels[CONSTANTS], (q.ctypes.data,))
-            call(kernels[INITIAL], (q.ctypes.data, x.ctypes.data))
+            call(kernels[CONSTANTS], (at_q,))
+            call(kernels[INITIAL], (at_q, at_x))
         for lane in range(L):
             if at[FRESH, lane]:
-                _begin(task.times, at, clock, lane, L, x, y)
+                _begin(times, at, clock, lane, L, x, y)
                 at[FRESH, lane] = 0
             if at[LANDING, lane]:
-                switched |= _meet(task.time, task.kind, task.place, task.value, at, clock, lane, L, y, q)
+                switched |= _meet(time, kind, place, value, at, clock, lane, L, y, q)
         if switched:
-            call(kernels[CONSTANTS], (q.ctypes.data,))
+            call(kernels[CONSTANTS], (at_q,))
         while True:
             due = False
             for lane in range(L):
@@ -227,16 +229,16 @@ def _arrive(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answ
             if not due:
                 break
             if not told:
-                call(kernels[REPORT], (y.ctypes.data, q.ctypes.data, shown.ctypes.data))
+                call(kernels[REPORT], (at_y, at_q, at_shown))
                 told = True
-            _tell(answer.out, answer.states, task.times, at, clock, L, theta, shown, y)
+            _tell(answer.out, answer.states, times, at, clock, L, theta, shown, y)
         for lane in range(L):
             if at[LANDING, lane]:
                 if at[OUTPUT, lane] < at[OUTPUTS, lane]:
                     at[FRESH, lane], starting = 1, True
                 else:
-                    _leave(OK, at, clock, lane, answer)
-                    again |= lanes.count[TAKEN_UP] < chosen.size
+                    _leave(np.int64(OK), at, clock, lane, answer)
+                    again |= count[TAKEN_UP] < chosen.size
         if starting and not task.replay_from.size:
             _first_steps(kernels[RHS], task.rtol, task.atol, at, clock, L, y, q, x, K, K[task.atol.size * L :])
         for lane in range(L):
@@ -306,8 +308,9 @@ def _fractions(at: Integers, clock: Floats, L: int, theta: Floats) -> bool:
 
 
 @njit()
-def _write(task: Task, lanes: Lanes, L: int, y: Floats) -> None:
+def _write(task: Task, lanes: Lanes, L: int, swapped: bool) -> None:
     """Write the accepted steps down."""
+    y = lanes.u if swapped else lanes.y
     for lane in range(L):
         if lanes.at[TAKEN, lane]:
             line = lanes.count[WRITTEN]
@@ -332,14 +335,15 @@ def _advance(max_steps: int, at: Integers, clock: Floats, L: int) -> tuple[bool,
 
 
 @njit()
-def _yield(task: Task, ctl: Floats, at: Integers, clock: Floats, L: int, y: Floats, u: Floats, answer: Answer) -> bool:
+def _yield(task: Task, lanes: Lanes, L: int, answer: Answer, swapped: bool) -> bool:
     """Undo rejected steps, and give up on lanes that cannot go on; whether there was one."""
-    left = False
+    left, at, clock, ctl = False, lanes.at, lanes.clock, lanes.ctl
+    y, u = (lanes.u, lanes.y) if swapped else (lanes.y, lanes.u)
     replaying = task.replay_from.size > 0
     for lane in range(L):
         if at[PATIENT, lane] < 0:
             continue
-        outcome = OK
+        outcome: Any = np.int64(OK)  # not a literal, for which numba would compile another `_leave`
         if not at[TAKEN, lane]:
             for i in range(y.size // L):
                 u[i * L + lane] = y[i * L + lane]
@@ -369,8 +373,16 @@ def march(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer
     turns : how many steps of all lanes, at most
     """
     kernels, L = code.kernels, code.lanes
-    at, clock, ctl, q, x, theta, shown = lanes.at, lanes.clock, lanes.ctl, lanes.q, lanes.x, lanes.theta, lanes.shown
-    y, u, swapped = lanes.y, lanes.u, False
+    out, states, times, replay_from, replay = answer.out, answer.states, task.times, task.replay_from, task.replay
+    at, clock, y, u, x, q, w, ctl, theta, K, D, shown = lanes[:12]
+    at_y, at_u, at_x, at_q, at_w, at_ctl = (
+        y.ctypes.data, u.ctypes.data, x.ctypes.data, q.ctypes.data, w.ctypes.data, ctl.ctypes.data
+    )  # fmt: skip
+    at_theta, at_k, at_d, at_shown, at_atol = (
+        theta.ctypes.data, K.ctypes.data, D.ctypes.data, shown.ctypes.data, task.atol.ctypes.data
+    )  # fmt: skip
+    step, dense, interpolate, report = kernels[STEP], kernels[DENSE], kernels[INTERPOLATE], kernels[REPORT]
+    writing, replaying, swapped = task.write > 0, replay_from.size > 0, turns < 0  # a literal would compile twice
     if not lanes.count[TAKEN_UP]:
         for lane in range(L):  # a lane without a patient idles on somebody's numbers
             _load(task.parameters, chosen[min(lane, chosen.size - 1)], lane, L, q)
@@ -379,34 +391,27 @@ def march(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer
     attention, more = True, True
     for _ in range(turns):
         if attention:
-            _arrive(code, task, chosen, lanes, answer, y)
-        more = _propose(task.replay_from, task.replay, at, clock, L, ctl)
-        if not more or (task.write and lanes.count[WRITTEN] + L > lanes.who.size):
+            _arrive(code, task, chosen, lanes, answer, swapped)
+        more = _propose(replay_from, replay, at, clock, L, ctl)
+        if not more or (writing and lanes.count[WRITTEN] + L > lanes.who.size):
             break
-        call(
-            kernels[STEP],
-            (y.ctypes.data, q.ctypes.data, ctl.ctypes.data, task.atol.ctypes.data, lanes.K.ctypes.data, u.ctypes.data,
-             lanes.w.ctypes.data),
-        )  # fmt: skip
-        due, lost = _judge(task.replay_from.size > 0, ctl, at, clock, L)
-        if task.write:
-            _write(task, lanes, L, y)
+        call(step, (at_y, at_q, at_ctl, at_atol, at_k, at_u, at_w))
+        due, lost = _judge(replaying, ctl, at, clock, L)
+        if writing:
+            _write(task, lanes, L, swapped)
         if due:
-            call(kernels[DENSE], (lanes.K.ctypes.data, lanes.D.ctypes.data))
+            call(dense, (at_k, at_d))
             while _fractions(at, clock, L, theta):
-                call(
-                    kernels[INTERPOLATE],
-                    (y.ctypes.data, u.ctypes.data, lanes.D.ctypes.data, theta.ctypes.data, x.ctypes.data),
-                )
-                call(kernels[REPORT], (x.ctypes.data, q.ctypes.data, shown.ctypes.data))
-                _tell(answer.out, answer.states, task.times, at, clock, L, theta, shown, x)
+                call(interpolate, (at_y, at_u, at_d, at_theta, at_x))
+                call(report, (at_x, at_q, at_shown))
+                _tell(out, states, times, at, clock, L, theta, shown, x)
         attention, tired = _advance(task.max_steps, at, clock, L)
         if lost or tired:
-            attention |= _yield(task, ctl, at, clock, L, y, u, answer)
-        y, u, swapped = u, y, not swapped
+            attention |= _yield(task, lanes, L, answer, swapped)
+        at_y, at_u, swapped = at_u, at_y, not swapped
     if swapped:
         for i in range(y.size):
-            lanes.y[i] = y[i]
+            y[i] = u[i]
     return more
 
 
@@ -445,7 +450,7 @@ def _lanes(code: Code, task: Task, reports: int) -> Lanes:
     ctl[2 * L : 3 * L] = task.rtol
     at, clock = np.zeros((10, L), np.int64), np.ones((6, L))
     at[PATIENT] = -1
-    room = 64 * L if task.write else 0
+    room = 2048 * L if task.write else 0  # address space: memory is taken only as it is written
     return Lanes(
         at, clock, y, u, x, q, w, ctl, theta, K, D, shown, np.zeros(2, np.int64), np.empty(room, np.int64),
         np.empty(room), np.empty((room if task.write > 1 else 0, n)),

@@ -35,7 +35,6 @@ def precision(ax: Axes, data: list[dict[str, Any]]) -> None:
         ax.plot(times, [p["error"] for p in points], color=COLOURS[name], marker=MARK[name], markersize=4, label=name)
     ax.set(xscale="log", yscale="log", xlabel="CPU time a patient [ms]", ylabel="largest relative error")
     ax.set_title("Work and precision, P2")
-    ax.legend(loc="upper right")
 
 
 def sizes(ax: Axes, data: list[dict[str, Any]]) -> None:
@@ -62,7 +61,7 @@ def ratios(ax: Axes, results: dict[str, Any]) -> None:
             spread = [[r["median"] - r["smallest"]], [r["largest"] - r["median"]]]
             ax.barh(at, r["median"], 0.3, color=COLOURS[peer], alpha=1.0 if k == 0 else 0.45)
             ax.errorbar(r["median"], at, xerr=spread, color=BLACK, linewidth=0.8)
-            ax.text(r["largest"] * 1.02 + 0.8, at, f"{problem}  {r['median']:.0f}", va="center", fontsize=7)
+            ax.text(r["largest"] * 1.02 + 0.8, at, f"{problem}: {r['median']:.0f}×", va="center", fontsize=7)
     ax.set_yticks(range(len(peers)), [p.replace(" (", "\n(").replace(", ", ",\n") for p in peers])
     ax.invert_yaxis()
     ax.set_xlabel("times the CPU of pkmodel")
@@ -78,6 +77,7 @@ def draw(results: dict[str, Any]) -> bytes:
         ratios(left, results)
         precision(middle, results["P2 work-precision"])
         sizes(right, results["states"])
+        right.legend(*middle.get_legend_handles_labels(), loc="upper left")
         return png(figure, 200)
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import sympy as sp
 from numpy.typing import NDArray
+from scipy.integrate import solve_ivp
 
 from benchmarks.problems import COLUMNS, DECAY, ORGANS, Equations, cord, equations, problem
-from support import shared
+from benchmarks.references import EVERY, FIRST, reference
+from support import report, shared
 
 Array = NDArray[np.float64]
 NAMES = ("P1", "P2s", "P2", "P3")
@@ -138,6 +140,25 @@ def test_the_problems_are_those_of_the_first_measurements(name: str) -> None:
     y = np.random.default_rng(3).lognormal(0.0, 2.0, theirs.n)
     expected_rates = np.array(f(y, drawn), dtype=float)
     assert np.max(np.abs(np.array(rates(y, values)) - expected_rates)) / np.abs(expected_rates).max() < 1e-13
+
+
+@pytest.mark.parametrize("name", ["P2s", "P3"])  # P2 takes long in plain Python; the peers confirm it
+def test_the_kept_references_solve_the_problems(name: str) -> None:
+    """Up to the second dose, by LSODA on the equations written by hand."""
+    kept, largest = reference(name, 1)
+    p, e = problem(name), written(name)
+    values = p.sets(1, tuple(p.values))[0]
+    y = np.array(sp.lambdify([e.parameters], [sp.sympify(x) for x in e.initial], "math")(p.sets(1, e.names)[0]), float)
+    begin, _, given, _ = e.segments()[0]
+    for state, amount in given:
+        y[state] += amount
+    times = [float(t) for t in p.times[FIRST::EVERY] if t < e.segments()[0][1]]
+    run = solve_ivp(
+        lambda _, y: BY_HAND[name](y, values), (begin, times[-1]), y, method="LSODA", t_eval=times, rtol=1e-7,
+        atol=0.1 * p.atol,
+    )  # fmt: skip
+    error = float((np.abs(run.y.T - kept[0, : len(times)]) / largest[0]).max())
+    report(f"{name}: LSODA at 1e-7 against the kept reference, {len(times)} times", 0.0, error, atol=1e-6)
 
 
 def test_sizes() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import lambertw
 
 from pkmodel.compiler.autonomous import Autonomous
-from pkmodel.compiler.engine import Engine, Run
+from pkmodel.compiler.engine import Engine, History, Run
 from pkmodel.compiler.gradient import Gradient
 from pkmodel.errors import SimulationError
 from pkmodel.model_file import model_from_dict
@@ -111,7 +112,7 @@ def test_any_unit_of_amount(size: float) -> None:
 
 def scaled(s: float) -> Floats:
     """Parameters of TMDD with amounts in another unit."""
-    return TMDD_P * np.array([1, 1, s, 1, 1, 1 / s, 1])
+    return np.asarray(TMDD_P * np.array([1, 1, s, 1, 1, 1 / s, 1]))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_few_and_double_outputs(times: list[float]) -> None:
 def test_records_and_outputs_a_rounding_apart() -> None:
     late = float(np.nextafter(1e6, 2e6))
     run = CHAIN.run([1.0, 0.1], records([bolus(1e6, 1.0), bolus(late, 1.0)]), [1e6, late, 1e6 + 1.0], 1e-9, 1e-12)
-    np.testing.assert_allclose(solved(run), [[1.0, 0.0], [2.0, 0.0], 2 * chain(1.0)], rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(solved(run), np.stack([[1.0, 0.0], [2.0, 0.0], 2 * chain(1.0)]), rtol=1e-8, atol=1e-9)
 
 
 def test_an_infusion_of_a_few_microseconds() -> None:
@@ -190,7 +191,7 @@ def test_an_infusion_of_a_few_microseconds() -> None:
 def test_three_hundred_doses() -> None:
     at = np.array([150.0, 299.5])
     run = CHAIN.run([1.0, 0.1], records([bolus(float(i), 1.0) for i in range(300)]), at, 1e-8, 1e-10)
-    expected = [sum(chain(t - i) for i in range(300)) for t in at]
+    expected = chain(at[:, None] - np.arange(300.0)).sum(axis=1)
     np.testing.assert_allclose(solved(run), expected, rtol=1e-7)
 
 
@@ -229,7 +230,8 @@ def test_an_elimination_that_saturates_at_almost_nothing() -> None:
     """x' = -x/(K + x): x = K W(exp((1 - t)/K)/K) with Lambert's function."""
     K, at = 1e-2, np.array([0.5, 0.99, 1.01, 1.5])
     found = solved(engine("x", "K", "-x/(K + x)", "1").run([K], NOTHING, at, 1e-9, 1e-13))[:, 0]
-    np.testing.assert_allclose(found, K * lambertw(np.exp((1 - at) / K) / K).real, rtol=1e-6, atol=1e-11)
+    expected = [K * lambertw(float(z)).real for z in np.exp((1 - at) / K) / K]
+    np.testing.assert_allclose(found, np.array(expected), rtol=1e-6, atol=1e-11)
 
 
 @pytest.mark.xfail(strict=True, reason="a step may jump over the pole of the rate at -K and go on behind it, unnoticed")
@@ -258,7 +260,7 @@ def test_an_exponent_that_is_not_whole_costs_no_more_than_one_that_is() -> None:
     assert steps[1] < 3 * steps[0]
 
 
-@pytest.mark.parametrize("g", [1.3, 2.5])
+@pytest.mark.parametrize("g", [1.3])
 def test_a_whole_model_with_a_real_exponent(g: float) -> None:
     model = model_from_dict(
         {
@@ -272,7 +274,13 @@ def test_a_whole_model_with_a_real_exponent(g: float) -> None:
     )
     found = simulate(model, "10 nmol", [1.0, 24.0, 200.0]).A.values
     y = solve_ivp(
-        lambda t, y: -2 * (y / 3) ** g / (1 + (y / 3) ** g), (0, 200), [10.0], "LSODA", [1, 24, 200], rtol=1e-11, atol=1e-13
+        lambda t, y: -2 * (y / 3) ** g / (1 + (y / 3) ** g),
+        (0, 200),
+        [10.0],
+        "LSODA",
+        [1, 24, 200],
+        rtol=1e-11,
+        atol=1e-13,
     ).y[0]
     np.testing.assert_allclose(found, y, rtol=1e-5, atol=1e-9)
 
@@ -281,10 +289,11 @@ ROBERTSON = engine("x y z", "a b c", "-a*x + c*y*z; a*x - b*y**2 - c*y*z; b*y**2
 
 
 @pytest.mark.parametrize(
-    "end", [4e6, pytest.param(4e11, marks=pytest.mark.xfail(strict=True, reason="steps below 1e-15 of the end are refused"))]
+    "end",
+    [4e6, pytest.param(4e11, marks=pytest.mark.xfail(strict=True, reason="steps below 1e-15 of the end are refused"))],
 )
 def test_robertson_to_the_end(end: float) -> None:
-    """Late, y = a x/(c z) and x = 1/(1 + ...): the sum stays one, and x c z = a x^... is checked by the balance of y."""
+    """Nothing is lost, and late the fast one of the three is at rest."""
     found = solved(ROBERTSON.run([0.04, 3e7, 1e4], NOTHING, [0.4, end], 1e-8, 1e-14))
     report("x(0.4 s) of Robertson's problem (Hairer & Wanner)", 0.98517211386, found[0, 0], rtol=1e-7)
     x, y, z = found[1]
@@ -302,33 +311,29 @@ def test_a_fast_beginning_of_a_long_rest() -> None:
 @pytest.mark.xfail(strict=True, reason="steps of another run are followed beyond their end, into other memory")
 @pytest.mark.parametrize("what", ["patients", "failed", "records"])
 def test_steps_that_do_not_belong_are_refused(what: str) -> None:
-    """In a process of its own: it may crash."""
-    code = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
-from test_engine_hostile import *
-what = {what!r}
-one = records([bolus(0.0, 1.0)])
-blows = engine("x", "k", "k*x**2", "1")
-try:
+    """The arrays of the history begin longer ones, so that reading too far is seen and does not crash."""
+    one, p = records([bolus(0.0, 1.0)]), np.array([1.0, 0.1])
+    blows = engine("x", "k", "k*x**2", "1")
     if what == "failed":
-        short = blows.run([1.0], NOTHING, [3.0], write_history=True).history
-        run = blows.run([0.1], NOTHING, [3.0], replay=short)
-        assert run.status[0] != 0 and run.steps[0] <= short.start[1], run.steps
+        history = blows.run([1.0], NOTHING, [3.0], write_history=True).history  # no further than 1 h
     else:
-        history = CHAIN.run([1.0, 0.1], one, [5.0], write_history=True).history
-        if what == "patients":
-            run = CHAIN.run([[1.0, 0.1]] * 500, one, [5.0], replay=history)
+        history = CHAIN.run(p, one, [5.0], write_history=True).history
+    assert history is not None
+    taken = history.size.size
+    size, start = np.full(taken + 4000, 1e-3), np.zeros(1000, np.int64)
+    size[:taken], start[:2] = history.size, history.start
+    short = History(start[:2], size[:taken], history.row, history.state)
+    try:
+        if what == "failed":
+            run = blows.run([0.1], NOTHING, [3.0], replay=short)
+        elif what == "patients":
+            run = CHAIN.run(np.tile(p, (500, 1)), one, [5.0], replay=short)
+            pytest.fail("steps of one patient were taken for 500")
         else:
-            run = CHAIN.run([1.0, 0.1], records([bolus(float(t), 1.0) for t in range(5)]), [5.0], replay=history)
-            assert run.status[0] != 0 and run.steps[0] <= history.start[1], run.steps
-        assert what != "patients"
-except SimulationError as error:
-    assert "replay" in str(error) or "steps" in str(error), error
-print("survived")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.strip() == "survived", done.stderr[-500:]
+            run = CHAIN.run(p, records([bolus(float(t), 1.0) for t in range(5)]), [5.0], replay=short)
+    except SimulationError:
+        return
+    assert run.steps[0] + run.rejected[0] <= taken
 
 
 @pytest.mark.parametrize("lanes", [-1, 3, 5])
@@ -375,6 +380,7 @@ def told(process: subprocess.Popen[str]) -> tuple[str, int, Floats]:
     return backend, int(lanes), np.array([float.fromhex(x) for x in numbers])
 
 
+@pytest.mark.slow
 def test_back_ends_and_lanes_give_the_same_numbers(tmp_path: Path) -> None:
     lanes = [told(small(tmp_path, PKMODEL_LANES=n)) for n in ("2", "4")]
     assert [x[1] for x in lanes] == [2, 4] or lanes[0][0] == "scalar"
@@ -384,6 +390,7 @@ def test_back_ends_and_lanes_give_the_same_numbers(tmp_path: Path) -> None:
     np.testing.assert_allclose(plain, lanes[0][2], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_cache_and_none_needs_one(tmp_path: Path) -> None:
     fresh, file = tmp_path / "fresh", tmp_path / "a file"
     file.write_text("no folder")
@@ -396,22 +403,22 @@ def test_two_processes_fill_one_cache_and_none_needs_one(tmp_path: Path) -> None
         np.testing.assert_array_equal(found[2], results[0][2])
 
 
-# --- interruption ------------------------------------------------------------------------------------------------------
+# --- interruption -------------------------------------------------------------------------------------------------
 
 
-def interrupted(do: object, after: float = 0.4) -> float:
+def interrupted(do: Callable[[], object], after: float = 0.4) -> float:
     """Seconds from a Ctrl-C until it was heard."""
     sent: list[float] = []
 
     def press() -> None:
         sent.append(time.perf_counter())
-        signal.raise_signal(signal.SIGINT) if False else os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
 
     timer = threading.Timer(after, press)
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            do()  # type: ignore[operator]
+            do()
             time.sleep(2 * after)
     finally:
         timer.cancel()
@@ -422,7 +429,9 @@ def interrupted(do: object, after: float = 0.4) -> float:
 def usual() -> None:
     """The engine still works, and no thread is left behind."""
     assert threading.active_count() == 1, threading.enumerate()
-    np.testing.assert_allclose(CHAIN.run([1.0, 0.1], records([bolus(0.0, 1.0)]), [1.0]).out[0], chain([1.0]), rtol=1e-5)
+    np.testing.assert_allclose(
+        CHAIN.run([1.0, 0.1], records([bolus(0.0, 1.0)]), [1.0]).out[0], chain(np.array([1.0])), rtol=1e-5
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to oneself")
@@ -434,12 +443,11 @@ def test_an_interrupt_is_heard_at_once_by_all_threads() -> None:
     usual()
 
 
-@pytest.mark.xfail(strict=True, raises=SystemError, reason="an interrupt in the main thread comes out as a SystemError")
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to oneself")
 def test_an_interrupt_is_an_interrupt_with_one_thread() -> None:
-    P = np.tile(LORENZ_P, (40, 1))
+    P = np.tile(LORENZ_P, (2000, 1))
     LORENZ.run(P[:9], NOTHING, [1.0])
-    interrupted(lambda: LORENZ.run(P, NOTHING, [1000.0]), after=0.2)
+    assert interrupted(lambda: LORENZ.run(P, NOTHING, [1000.0])) < 5.0
     usual()
 
 

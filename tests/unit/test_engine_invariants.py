@@ -126,7 +126,7 @@ def test_what_is_given_is_there_or_has_left(name: str, kind: str) -> None:
     given = np.zeros(len(TIMES))
     for dose in problem.doses:
         begin, length = dose.administration.time, float(dose.administration.duration)
-        part = np.clip((TIMES - begin) / length, 0.0, 1.0) if length else 1.0 * (TIMES >= begin)
+        part = np.clip((TIMES - begin) / length, 0.0, 1.0) if length else np.where(begin <= TIMES, 1.0, 0.0)
         enters = problem.compiled.entries(p)
         given += part * sum(amount * enters[route].sum() for route, amount in dose.parts)
     assert given[-1] > 0.0

@@ -11,8 +11,8 @@ import sympy as sp
 
 from pkmodel.checks import check
 from pkmodel.errors import ModelError, NuclideError, PkmodelError
-from pkmodel.expressions import symbol
-from pkmodel.labelling import carriers, label
+from pkmodel.expressions import parse, symbol
+from pkmodel.labelling import _as_written, carriers, label
 from pkmodel.library import load_model
 from pkmodel.model import Compartment, Flow, Model, Observable
 from pkmodel.model_file import model_from_dict
@@ -246,6 +246,25 @@ def test_what_a_model_starts_with_is_cold() -> None:
                               "compartments": {"a": {"unit": "MBq", "initial": "a0"}}})  # fmt: skip
     assert label(active, "F-18", cold=True).compartments["a_hot"].initial == symbol("a0")
     assert label(active, "F-18").compartments["a"].initial == symbol("a0")
+
+
+@pytest.mark.parametrize(
+    ("rate", "share", "rest"),
+    [
+        ("Q*(s/V - b/W)", "Q/V", "-Q*b/W"),
+        ("k*s*(R - b) - koff*b", "k*(R - b)", "-koff*b"),
+        ("V*s/(W + s) + k", "V/(W + s)", "k"),
+        ("k*s*b", "k*b", "0"),
+        ("k*b", "0", "k*b"),
+        ("k*s**2", None, None),
+        ("k*(s - b)*(R - s)", None, None),
+        ("k*s + exp(s)", None, None),
+    ],
+)
+def test_a_carrier_that_is_written_as_a_factor(rate: str, share: str | None, rest: str | None) -> None:
+    known = "Q V W R k koff s b".split()
+    wanted = share and rest and (parse(share, known, "share"), parse(rest, known, "rest"))
+    assert _as_written(parse(rate, known, "rate"), symbol("s")) == wanted
 
 
 def test_carriers_of_a_flow() -> None:

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkmodel.errors import UnitError
-from pkmodel.units import canonical_unit, convert, dimension, factor, quantity, same_dimension, split
+from pkmodel.units import (
+    _everyday,
+    _normal,
+    _product,
+    _registry,
+    canonical_unit,
+    convert,
+    dimension,
+    factor,
+    quantity,
+    same_dimension,
+    split,
+)
 from support import report
 
 
@@ -57,6 +69,23 @@ from support import report
 )
 def test_canonical_value(unit: str, canonical: float) -> None:
     report(f"1 {unit}", canonical, factor(unit), rtol=1e-14)
+
+
+def test_everyday_units_are_those_of_the_registry() -> None:
+    for word in _everyday():
+        for unit in (word, f"{word}/h", f"nmol {word}", f"1/{word}^2"):
+            root = _registry()(f"1*{_normal(unit)}").to_root_units()
+            plain = _product(_normal(unit))
+            assert plain is not None, unit
+            assert plain[0] == pytest.approx(root.magnitude, rel=1e-14), unit
+            assert dict(plain[1].exponents) == {k.strip("[]"): v for k, v in root.dimensionality.items()}, unit
+
+
+@pytest.mark.parametrize(
+    "unit", ["mGy/(MBq s)", "wk", "L**0.75", "h**", "*h", "h*", "h//s", "h**0", "h**-1", "2/h", ""]
+)
+def test_anything_else_is_left_to_the_registry(unit: str) -> None:
+    assert _product(_normal(unit)) is None
 
 
 @pytest.mark.parametrize(
