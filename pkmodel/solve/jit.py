@@ -18,7 +18,9 @@ from typing import Any
 import numba  # type: ignore[import-untyped, unused-ignore]
 
 
-def njit[F: Callable[..., object]](signature: str | None = None, *, cache: bool = True) -> Callable[[F], F]:
+def njit[F: Callable[..., object]](
+    signature: str | None = None, *, cache: bool = True, allocates: bool = True
+) -> Callable[[F], F]:
     """Decorator that compiles a function.
 
     Parameters
@@ -29,7 +31,13 @@ def njit[F: Callable[..., object]](signature: str | None = None, *, cache: bool 
     cache : bool
         Whether to keep the machine code on disk. numba finds a cached function's module again by its name, so a
         module that is not always imported under one name (a test, a script) must say no.
+    allocates : bool
+        Whether the function makes arrays. One that does not, nor anything it calls, need not count who uses an array:
+        it becomes smaller and faster.
     """
     untyped: Any = numba.njit  # numba has no types of its own; whether a stub package is installed must not matter
-    decorator: Callable[[F], F] = untyped(signature, cache=cache, error_model="numpy", fastmath=False, nogil=True)
+    options: dict[str, Any] = {"cache": cache, "error_model": "numpy", "fastmath": False, "nogil": True}
+    if not allocates:
+        options |= {"_nrt": False, "no_cfunc_wrapper": True}
+    decorator: Callable[[F], F] = untyped(signature, **options)
     return decorator

@@ -67,7 +67,7 @@ NEXT = 5  # the next output; infinite after the last [h]
 TAKEN_UP, WRITTEN = 0, 1  # of `Lanes.count`
 
 
-@njit()
+@njit(allocates=False)
 def _load(parameters: Floats, who: int, lane: int, L: int, q: Floats) -> None:
     """Parameters of a patient into a lane; what is switched by records starts at zero."""
     k = parameters.shape[1]
@@ -77,7 +77,7 @@ def _load(parameters: Floats, who: int, lane: int, L: int, q: Floats) -> None:
         q[i * L + lane] = 0.0
 
 
-@njit()
+@njit(allocates=False)
 def _begin(times: Floats, at: Integers, clock: Floats, lane: int, L: int, start: Floats, y: Floats) -> None:
     """A patient's first moment: initial state, and how many outputs to give until when."""
     for i in range(y.size // L):
@@ -93,7 +93,7 @@ def _begin(times: Floats, at: Integers, clock: Floats, lane: int, L: int, start:
     clock[NEXT, lane] = times[row, 0] if outputs else np.inf
 
 
-@njit()
+@njit(allocates=False)
 def _meet(
     time: Floats, kind: NDArray[np.int8], index: Integers, value: Floats, at: Integers, clock: Floats, lane: int,
     L: int, y: Floats, q: Floats,
@@ -118,7 +118,7 @@ def _meet(
     return switched
 
 
-@njit()
+@njit(allocates=False)
 def _tell(
     out: Floats, states: Floats, times: Floats, at: Integers, clock: Floats, L: int, theta: Floats, shown: Floats,
     x: Floats,
@@ -138,7 +138,7 @@ def _tell(
             clock[NEXT, lane] = times[row, output] if output < at[OUTPUTS, lane] else np.inf
 
 
-@njit()
+@njit(allocates=False)
 def _leave(outcome: int, at: Integers, clock: Floats, lane: int, answer: Answer) -> None:
     """A patient leaves its lane; outputs that were not reached are NaN."""
     out, states, who = answer.out, answer.states, at[PATIENT, lane]
@@ -153,7 +153,7 @@ def _leave(outcome: int, at: Integers, clock: Floats, lane: int, answer: Answer)
     at[PATIENT, lane], at[LANDING, lane], at[TAKEN, lane] = -1, 0, 0
 
 
-@njit()
+@njit(allocates=False)
 def _first_steps(
     rhs: int, rtol: float, atol: Floats, at: Integers, clock: Floats, L: int, y: Floats, q: Floats, x: Floats,
     f: Floats, g: Floats,
@@ -191,7 +191,7 @@ def _first_steps(
             clock[H, lane] = min(longest, error**-0.2) if error > 0.0 else longest
 
 
-@njit()
+@njit(allocates=False)
 def _arrive(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer, swapped: bool) -> None:
     """See to lanes that are free, or have met a record or their end."""
     kernels, L = code.kernels, code.lanes
@@ -245,7 +245,7 @@ def _arrive(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answ
             at[FRESH, lane], at[LANDING, lane] = 0, 0
 
 
-@njit()
+@njit(allocates=False)
 def _propose(replay_from: Integers, replay: Floats, at: Integers, clock: Floats, L: int, ctl: Floats) -> bool:
     """Step sizes; whether anybody is there."""
     anybody = False
@@ -267,7 +267,7 @@ def _propose(replay_from: Integers, replay: Floats, at: Integers, clock: Floats,
     return anybody
 
 
-@njit()
+@njit(allocates=False)
 def _judge(replaying: bool, ctl: Floats, at: Integers, clock: Floats, L: int) -> tuple[bool, bool]:
     """Accept or reject each step by its mean squared error, and wish for the next.
 
@@ -294,7 +294,7 @@ def _judge(replaying: bool, ctl: Floats, at: Integers, clock: Floats, L: int) ->
     return due, lost
 
 
-@njit()
+@njit(allocates=False)
 def _fractions(at: Integers, clock: Floats, L: int, theta: Floats) -> bool:
     """Where in its step each lane has its next output, -1 for nowhere; whether any has one."""
     due = False
@@ -307,7 +307,7 @@ def _fractions(at: Integers, clock: Floats, L: int, theta: Floats) -> bool:
     return due
 
 
-@njit()
+@njit(allocates=False)
 def _write(task: Task, lanes: Lanes, L: int, swapped: bool) -> None:
     """Write the accepted steps down."""
     y = lanes.u if swapped else lanes.y
@@ -322,7 +322,7 @@ def _write(task: Task, lanes: Lanes, L: int, swapped: bool) -> None:
             lanes.count[WRITTEN] += 1
 
 
-@njit()
+@njit(allocates=False)
 def _advance(max_steps: int, at: Integers, clock: Floats, L: int) -> tuple[bool, bool]:
     """Move the clocks; whether a lane has arrived somewhere, and whether one has used up its steps."""
     arrived, tired = False, False
@@ -334,7 +334,7 @@ def _advance(max_steps: int, at: Integers, clock: Floats, L: int) -> tuple[bool,
     return arrived, tired
 
 
-@njit()
+@njit(allocates=False)
 def _yield(task: Task, lanes: Lanes, L: int, answer: Answer, swapped: bool) -> bool:
     """Undo rejected steps, and give up on lanes that cannot go on; whether there was one."""
     left, at, clock, ctl = False, lanes.at, lanes.clock, lanes.ctl
@@ -359,7 +359,7 @@ def _yield(task: Task, lanes: Lanes, L: int, answer: Answer, swapped: bool) -> b
     return left
 
 
-@njit()
+@njit(allocates=False)
 def march(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer, turns: int) -> bool:
     """Take steps for some patients; whether there is more to do.
 

@@ -83,7 +83,8 @@ def test_what_was_given_is_somewhere(regimen: Regimen, saturable: bool) -> None:
     run = simulate(body, regimen, TIMES)
     for i, t in enumerate(TIMES):
         given_so_far = sum(
-            (a.amount or 0.0) * (min(max((t - a.time) / a.duration, 0.0), 1.0) if a.duration else float(t >= a.time))
+            (a.amount or 0.0)
+            * (min(max((t - a.time) / float(a.duration), 0.0), 1.0) if a.duration else float(t >= a.time))
             for a in regimen.administrations
         )
         assert abs(float(run["all"][i]) - given_so_far) <= 1e-9 * max(regimen_total(regimen), 1e-12)

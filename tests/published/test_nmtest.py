@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,9 @@ def administrations(row: dict[str, float]) -> list[Administration]:
         every=row["ii"] if row["ss"] else 0.0,
         reset=row["evid"] == 4,
     )
-    plain = {"amount": first.amount, "into": first.into, "rate": first.rate, "duration": first.duration}
     later = [
-        Administration(
-            row["time"] + k * row["ii"], **plain, lag=first.lag, fraction=first.fraction, ordered=row["time"]
+        replace(
+            first, time=row["time"] + k * row["ii"], ordered=row["time"], steady="", every=0.0, reset=False
         )
         for k in range(1, repeats + 1)
     ]  # fmt: skip

@@ -1,14 +1,14 @@
 """Log-likelihoods at the published parameters of problems of the PEtab benchmark collection.
 
 The problems (github.com/Benchmarking-Initiative/Benchmark-Models-PEtab; Hass et al. 2019,
-doi:10.1093/bioinformatics/btz020) lie beside the checkout; the values were computed from them with libroadrunner and petab.
+doi:10.1093/bioinformatics/btz020) lie beside the checkout; the values were computed from them by libroadrunner.
 """
 
 from __future__ import annotations
 
-import needs_sbml  # noqa: F401
 import pytest
 
+import needs_sbml  # noqa: F401
 from pkmodel.petab import read_petab
 from support import report, shared
 

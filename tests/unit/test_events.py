@@ -52,7 +52,7 @@ def saturable() -> Model:
 def amounts(regimen: Regimen | str, times: list[float], method: Method, model: Model | None = None) -> list[float]:
     solution = prepare(model or wash(), regimen, times, method=method, rtol=1e-10).solve()
     assert solution.status == Status.OK, solution.message
-    return solution.observed[0].tolist()
+    return [float(x) for x in solution.observed[0]]
 
 
 def bolus(t: float) -> float:

@@ -74,8 +74,16 @@ CODE = Code(
 )
 
 
-def solve(k: list[float], rows: tuple[list[float], ...] = ([],), times: Any = (1.0, 2.0, 4.0), *, write: int = 0,
-          chosen: list[int] | None = None, halted: bool = False, max_steps: int = 1000) -> tuple[Answer, Any]:  # fmt: skip
+def solve(
+    k: list[float],
+    rows: tuple[list[float], ...] = ([],),
+    times: Any = (1.0, 2.0, 4.0),
+    *,
+    write: int = 0,
+    chosen: list[int] | None = None,
+    halted: bool = False,
+    max_steps: int = 1000,
+) -> tuple[Answer, Any]:
     """Doses of 1 at the times of `rows`."""
     n = len(k)
     time, times = np.array(rows, float).reshape(len(rows), -1), np.atleast_2d(np.array(times, float))

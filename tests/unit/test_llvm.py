@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from kernel_support import OPERATIONS, call, check_step, one_operation, random_tape, two_states
 from numpy.typing import NDArray
 
+from kernel_support import OPERATIONS, call, check_step, one_operation, random_tape, two_states
 from pkmodel.compiler.machine import Library, Source, Target, available, compile_source, host
 from pkmodel.compiler.tape import Builder, Tape
 from pkmodel.compiler.tape_reference import evaluate

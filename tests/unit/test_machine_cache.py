@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_support import call, check_step, one_operation, two_states
 
+from kernel_support import call, check_step, one_operation, two_states
 from pkmodel.compiler import cache, machine
 from pkmodel.compiler.machine import Library, Source, Target, available, backend, default_lanes, library
 from pkmodel.errors import ModelError, PkmodelError

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import needs_sbml  # noqa: F401
 import numpy as np
 import pytest
+
+import needs_sbml  # noqa: F401
 import sbml_texts as x
 
 pytest.importorskip("yaml")

@@ -28,7 +28,7 @@ def test_infusions_later_and_elsewhere() -> None:
     doses = Regimen("10 nmol over 30 min every 12 h x 5 at 2 h into depot").administrations
     assert len(doses) == 5
     assert [a.time for a in doses] == [2.0, 14.0, 26.0, 38.0, 50.0]
-    assert all(abs(a.duration - 0.5) < 1e-15 and a.amount == 10.0 and a.into == "depot" for a in doses)
+    assert all(a.duration == 0.5 and a.amount == 10.0 and a.into == "depot" for a in doses)
     assert Regimen("10 nmol once", into="depot") == Regimen("10 nmol once into depot")
     assert Regimen("10 nmol") == Regimen("10 nmol once")
 

@@ -8,8 +8,8 @@ import pytest
 import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
-from needs_sbml import libsbml
 
+from needs_sbml import libsbml
 from pkmodel.errors import ModelError
 from pkmodel.expressions import symbol
 from pkmodel.sbml.content import mathml

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math as m
 from pathlib import Path
 
-import needs_sbml  # noqa: F401
 import numpy as np
 import pytest
-import sbml_texts as x
 
+import needs_sbml  # noqa: F401
+import sbml_texts as x
 from pkmodel.checks import check
 from pkmodel.errors import ModelError
 from pkmodel.sbml import import_sbml, read_sbml

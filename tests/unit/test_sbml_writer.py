@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import sbml_texts as x
 from needs_sbml import libsbml
-
 from pkmodel import library
 from pkmodel.errors import ModelError
 from pkmodel.labelling import label

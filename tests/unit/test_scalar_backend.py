@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_support import OPERATIONS, call, check_step, one_operation, random_tape, two_states
 
+from kernel_support import OPERATIONS, call, check_step, one_operation, random_tape, two_states
 from pkmodel.compiler.machine import Library, Source, available, compile_source, host
 from pkmodel.compiler.scalar import ScalarLibrary, function_text, scalar_library
 from pkmodel.compiler.tape import Builder

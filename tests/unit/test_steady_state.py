@@ -142,7 +142,7 @@ def test_added_to_what_is_there() -> None:
     one = prepare(subject, "10 nmol every 12 h at steady state into iv", times).solve().states
     other = prepare(model("linear"), "4 nmol every 24 h at steady state into oral", times).solve().states
     for i, j in np.ndindex(3, 3):
-        report(f"state {i} at {times[j]} h", one[i, j] + other[i, j], both[i, j], rtol=1e-12)
+        report(f"state {i} at {times[j]} h", float(one[i, j] + other[i, j]), float(both[i, j]), rtol=1e-12)
 
 
 def test_the_present_dose_counts_and_repeats_follow() -> None:

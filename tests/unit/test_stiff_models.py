@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import mpmath
+import mpmath  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sbml_texts as x
 
+import sbml_texts as x
 from pkmodel.compiler.autonomous import autonomous
 from pkmodel.compiler.system import build_system
 from pkmodel.errors import ModelError, SimulationError
