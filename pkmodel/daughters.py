@@ -144,13 +144,26 @@ def with_daughters(
     _refuse_taken(chain, {*whole.parameters, *labelled.observables} & {*seen})
     routes = _routes(model, whole, forms, parent)
     timing = {f"{r}_{tag(name)}": times for r, times in model.timing.items() for name in chain.releases}
+    decays = _decays(model, whole, forms, births, cold, parent)
+    _refuse_idle(chain, decays)
     return replace(
         whole,
-        flows=(*flows, *whole.flows, *_decays(model, whole, forms, births, cold, parent)),
+        flows=(*flows, *whole.flows, *decays),
         observables={**labelled.observables, **seen},
         administration={**labelled.administration, **routes},
         timing={**labelled.timing, **{route: times for route, times in timing.items() if route in routes}},
     )
+
+
+def _refuse_idle(chain: Chain, decays: Iterable[Flow]) -> None:
+    """A released fraction that no flow uses belongs to a daughter that is never born on ligand."""
+    used = {s.name for flow in decays for s in flow.rate.free_symbols}
+    for name in chain.parameters():
+        if name not in used:
+            raise ModelError(
+                f"{chain.who}: {name} changes nothing: none of that daughter is born on ligand, since its parent is said "
+                "to stay where it was born or to be free; say 'with ligand' for the parent, or fraction=1 here"
+            )
 
 
 def _refuse_taken(chain: Chain, taken: set[str]) -> None:

@@ -131,7 +131,7 @@ def _one(
     solution = problem.solve(directions=[names.index(s) for s in sensitivities])
     if solution.status != Status.OK:
         raise SimulationError(f"{model.who}: {solution.message}")
-    data = xr.Dataset(coords={"time": ("time", problem.times, {"units": "h"})})
+    data: dict[str, Any] = {}  # all at once: a Dataset that grows merges itself each time
     for k, o in enumerate(model.observables.values()):
         scale = factor(o.unit)
         about = {"units": o.unit, "long_name": o.meaning or o.name, "nuclide": o.nuclide or model.nuclide}
@@ -142,10 +142,9 @@ def _one(
             unit = f"({o.unit})/({model.parameters[s].unit})"
             tangent = solution.observed_tangent[j, k] * per / scale
             data[f"d_{o.name}_d_{s}"] = ("time", tangent, {"units": unit})
-    states = [f"state_{c}" for c in model.compartments]
-    for k, (name, c) in enumerate(zip(states, model.compartments.values(), strict=True)):
-        data[name] = ("time", solution.states[k] / factor(c.unit), {"units": c.unit})
-    data.attrs = {
+    for k, (name, c) in enumerate(model.compartments.items()):
+        data[f"state_{name}"] = ("time", solution.states[k] / factor(c.unit), {"units": c.unit})
+    attrs = {
         "model": model.name,
         "digest": model.digest,
         "nuclide": model.nuclide,
@@ -154,4 +153,4 @@ def _one(
         "solver": solution.method,
         "warnings": "; ".join(run_warnings(problem)),
     }
-    return data
+    return xr.Dataset(data, {"time": ("time", problem.times, {"units": "h"})}, attrs)

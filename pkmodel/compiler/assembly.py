@@ -74,11 +74,8 @@ class Writer:
         *,
         internal: bool = False,
     ) -> None:
-        self.module, self.name, self.lanes = module, name, lanes
-        self.type = f"<{lanes} x double>" if lanes > 1 else "double"
-        self.whole = f"<{lanes} x i64>" if lanes > 1 else "i64"
-        self.truth = f"<{lanes} x i1>" if lanes > 1 else "i1"
-        self.suffix = f"v{lanes}f64" if lanes > 1 else "f64"
+        self.module, self.name, self.first = module, name, 0
+        self._shape(lanes)
         self.lines: list[str] = []
         self.count = 0
         self.blocks = 0
@@ -87,6 +84,24 @@ class Writer:
         result = self.type if vectors else "void"
         scope = "internal " if internal else ""
         self.head = f"define {scope}{result} @{name}({', '.join(arguments)}) #0 {{\nentry:"
+
+    def _shape(self, lanes: int) -> None:
+        """How many numbers a vector has, and what LLVM calls its type."""
+        self.lanes = lanes
+        self.type = f"<{lanes} x double>" if lanes > 1 else "double"
+        self.whole = f"<{lanes} x i64>" if lanes > 1 else "i64"
+        self.truth = f"<{lanes} x i1>" if lanes > 1 else "i1"
+        self.suffix = f"v{lanes}f64" if lanes > 1 else "f64"
+
+    @contextmanager
+    def window(self, first: int, width: int) -> Iterator[None]:
+        """Inside, vectors have `width` numbers, and vector 0 of an array starts at its number `first`."""
+        lanes, before = self.lanes, self.first
+        self._shape(width)
+        self.first = first
+        yield
+        self._shape(lanes)
+        self.first = before
 
     def end(self, result: str = "") -> None:
         """Close the function and add it to the module."""
@@ -134,6 +149,14 @@ class Writer:
         self.module.declare(full, f"declare {self.type} @{full}({types})")
         return self.write(f"call {flags}{self.type} @{full}({', '.join(f'{self.type} {v}' for v in values)})")
 
+    def sum(self, a: str) -> str:
+        """Sum of a vector's numbers, in any order."""
+        if self.lanes == 1:
+            return a
+        full = f"llvm.vector.reduce.fadd.{self.suffix}"
+        self.module.declare(full, f"declare double @{full}(double, {self.type})")
+        return self.write(f"call {FAST}double @{full}(double 0.0, {self.type} {a})")
+
     def call(self, function: str, *pointers: str) -> None:
         """Call a function of the module that takes arrays."""
         self.lines.append(f"call void @{function}({', '.join(f'ptr {p}' for p in pointers)})")
@@ -173,10 +196,13 @@ class Writer:
     # --- memory --------------------------------------------------------------------------------------------------
 
     def address(self, array: str, at: int | str, width: int | None = None) -> str:
-        """Where vector `at` of an array lies; `width` numbers each (default: lanes)."""
-        width = self.lanes if width is None else width
+        """Where vector `at` of an array lies; `width` numbers each, from the first on (default: as in the window)."""
+        first, width = (self.first, self.lanes) if width is None else (0, width)
         if isinstance(at, int):
-            return self.write(f"getelementptr inbounds double, ptr {array}, i64 {at * width}") if at else array
+            offset = first + at * width
+            return self.write(f"getelementptr inbounds double, ptr {array}, i64 {offset}") if offset else array
+        if first:
+            array = self.write(f"getelementptr inbounds double, ptr {array}, i64 {first}")
         return self.write(f"getelementptr inbounds [{width} x double], ptr {array}, i64 {at}")
 
     def load(self, array: str, at: int | str) -> str:
@@ -184,7 +210,10 @@ class Writer:
 
     def spread(self, array: str, at: int | str) -> str:
         """One number of an array in all lanes."""
-        one = self.write(f"load double, ptr {self.address(array, at, 1)}, align 8")
+        return self.widen(self.write(f"load double, ptr {self.address(array, at, 1)}, align 8"))
+
+    def widen(self, one: str) -> str:
+        """A single number in all lanes."""
         if self.lanes == 1:
             return one
         first = self.write(f"insertelement {self.type} poison, double {one}, i64 0")

@@ -17,10 +17,11 @@ from sympy.printing.str import StrPrinter
 from ..errors import ModelError
 from ..expressions import TIME, symbol
 from .derivative import derivative
+from .powers import one_sided, written
 from .system import System
 
 _TIGHT = 100  # precedence that puts everything but a name in brackets
-CODE_VERSION = 4  # raise it whenever the generated text or the solver interface changes
+CODE_VERSION = 5  # raise it whenever the generated text or the solver interface changes
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type information
@@ -123,7 +124,9 @@ def generate(system: System, header: str) -> str:
     def place(items: Iterable[sp.Expr]) -> list[sp.Expr]:
         return [e.xreplace(swap) for e in items]
 
-    rates, observed, initial = place(system.rates), place(system.observed), place(system.initial)
+    moving = (*y, *u, swap[symbol(TIME)])
+    rates, observed = ([one_sided(e, moving) for e in place(part)] for part in (system.rates, system.observed))
+    initial = place(system.initial)
     blocks = [
         f"# {header.encode('ascii', 'replace').decode().splitlines()[0]}\n",  # a comment, whatever a model is called
         "import math\n\nimport numpy\n",
@@ -180,7 +183,7 @@ def _nonzero(entries: list[Entry]) -> list[Entry]:
 
 def _body(entries: list[Entry], printer: Any) -> list[str]:
     names = sp.numbered_symbols("w", real=True)
-    shared, values = sp.cse([e for _, e in entries], symbols=names, order="none")
+    shared, values = sp.cse([written(e) for _, e in entries], symbols=names, order="none")
     lines = [f"    {s} = {printer.doprint(e)}" for s, e in shared]
     lines += [f"    {n} = {printer.doprint(v)}" for (n, _), v in zip(entries, values, strict=True)]
     return lines

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import sympy as sp
 
+from .powers import OneSided
+
 
 @lru_cache(maxsize=65536)
 def derivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr:
@@ -36,6 +38,8 @@ def derivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr:
         return sp.Add(*(sp.Mul(*e.args[:i], derivative(a, s), *e.args[i + 1 :]) for i, a in enumerate(e.args)))
     if isinstance(e, sp.Pow):
         return _of_power(e.base, e.exp, s)
+    if isinstance(e, OneSided):
+        return _of_one_sided(e, s)
     if isinstance(e, sp.Min | sp.Max):
         first, *others = e.args
         rest = e.func(*others)
@@ -56,6 +60,15 @@ def _of_power(base: sp.Expr, power: sp.Expr, s: sp.Symbol) -> sp.Expr:
     slope = derivative(power, s)
     if slope != 0:  # b^n log b tends to zero with b
         result += slope * sp.Piecewise((base**power * sp.log(base), sp.Gt(base, 0)), (0, True))
+    return result
+
+
+def _of_one_sided(e: OneSided, s: sp.Symbol) -> sp.Expr:
+    base, power = e.args
+    result = power * e.slope * derivative(base, s)
+    by_power = derivative(power, s)
+    if by_power != 0:
+        result += by_power * sp.Piecewise((base**power * sp.log(base), sp.Gt(base, 0)), (0, True))
     return result
 
 

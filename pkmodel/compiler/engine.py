@@ -34,6 +34,7 @@ type Integers = NDArray[np.int64]
 FEW = 3  # up to so many patients are faster one at a time than on one vector with idle lanes
 SHARE = 16  # patients a lane gets before a thread asks for more work
 MAX_STEPS = 100_000
+WIDTHS = (1, 2, 4, 8, 16, 32, 64)  # numbers of lanes a vector may have
 FIXED, PIVOTING = 0, 1  # methods
 
 
@@ -211,10 +212,12 @@ class Engine:
             Arguments do not fit the system.
         """
         P, times, atol = self._checked(P, records, times, rtol, atol)
+        if lanes is not None and lanes not in WIDTHS:
+            raise SimulationError(f"engine: lanes is {lanes}; allowed: {', '.join(map(str, WIDTHS))}")
         N, m, n = len(P), times.shape[1], len(self.system.states)
-        finite = np.isfinite(P)
-        bad = {int(i): self._bad(P[i]) for i in np.flatnonzero(~finite.all(axis=1))}
-        chosen = np.flatnonzero(finite.all(axis=1))
+        finite = np.isfinite(P).all(axis=1)
+        bad = {} if finite.all() else {int(i): self._bad(P[i]) for i in np.flatnonzero(~finite)}
+        chosen = np.flatnonzero(finite) if bad else np.arange(N)
         width = lanes or (1 if len(chosen) <= FEW else default_lanes())
         out, kept = np.empty((N, m, len(self.system.report))), np.empty((N if states else 0, m, n))
         status, steps, rejected = np.zeros((3, N), np.int64)
@@ -222,6 +225,8 @@ class Engine:
         for i in bad:
             status[i], out[i] = Status.BAD_INPUT, np.nan
             kept[i : i + 1] = np.nan
+        if replay and len(replay.start) != N + 1:
+            raise SimulationError(f"engine: steps of {len(replay.start) - 1} patients to walk again, for {N} patients")
         start, size = (replay.start, replay.size) if replay else (np.zeros(0, np.int64), np.zeros(0))
         task = Task(
             P, records.time, records.kind, records.index, records.value, times, float(rtol), atol, max_steps, start,
@@ -232,13 +237,13 @@ class Engine:
         code = self._code(width)
         written = _share(code, task, chosen, answer, threads)
         method = np.full(N, PIVOTING if len(code.head) else FIXED, np.int8)
-        grown = np.flatnonzero(status == Status.PIVOT_GROWTH)
-        if len(grown) and not len(code.head):
-            method[grown] = PIVOTING
-            again = self.pivoting()
-            written = [_without(grown, *part) for part in written]
-            written += _share(again, task, grown, answer, threads)
-        status[status == Status.PIVOT_GROWTH] = Status.NOT_FINITE  # no pivot but zero and NaN: the matrix is nonsense
+        if status.any():
+            grown = np.flatnonzero(status == Status.PIVOT_GROWTH)
+            if len(grown) and not len(code.head):
+                method[grown] = PIVOTING
+                written = [_without(grown, *part) for part in written]
+                written += _share(self.pivoting(), task, grown, answer, threads)
+            status[status == Status.PIVOT_GROWTH] = Status.NOT_FINITE  # no pivot but zero and NaN: a nonsense matrix
         bad |= self._nonsense(out, times, status)
         return Run(
             out, kept if states else None, status, until, steps, rejected, method, code.lanes, bad,
@@ -268,10 +273,11 @@ class Engine:
             raise SimulationError("engine: times must be numbers of hours from 0 on that do not decrease; sort them")
         if not 0 < rtol < 1:
             raise SimulationError(f"engine: rtol is {rtol}; it must lie between 0 and 1, usually 1e-6")
-        atol = np.ascontiguousarray(np.broadcast_to(np.asarray(atol, dtype=np.float64), (n,)))
-        if not ((atol > 0) & (atol < np.inf)).all():
+        tolerances = np.empty(n)
+        tolerances[:] = atol
+        if not (tolerances.min() > 0 and tolerances.max() < np.inf):
             raise SimulationError("engine: atol must be positive and finite for every state")
-        return P, times, atol
+        return P, times, tolerances
 
     def _bad(self, p: Floats) -> str:
         """What is wrong with a patient's parameters."""

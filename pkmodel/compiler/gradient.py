@@ -202,6 +202,8 @@ class Gradient:
         """
         p, dp = np.asarray(p, dtype=np.float64), np.atleast_2d(np.asarray(dp, dtype=np.float64))
         run = self.engine.run(p, records, times, rtol, atol, lanes=1, write_history=True)
+        if run.failed.size:
+            return np.full((run.out.shape[1], run.out.shape[2], len(dp), len(dp)), np.nan)
         columns = []
         for direction in dp:
             ahead, behind = (

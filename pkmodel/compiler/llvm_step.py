@@ -8,6 +8,7 @@ doi:10.1007/978-3-642-05221-7): with W = 1/(gamma h) - J,
 and the new state is the argument of the last stage plus its k, which is also the estimate of the error (a stiffly
 accurate method). Before each stage one loop over the states reads every k_j once and writes both sums: the argument
 into `u`, the other into the place of k_i, to which the right-hand side adds itself and which the solve then overwrites.
+Where there is one patient only, such a loop takes eight states at once instead of eight patients.
 After the last stage whose argument is such a sum (the next arguments just add the newest k), the early k_j are not read
 again: that stage's loop also writes their part of the later sums, which leaves less to be kept in the fastest cache.
 
@@ -18,7 +19,7 @@ The dense output of Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x) ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ from .llvm import emit
 from .tape import Tape
 
 STEP_KERNELS = ("step", "dense", "interpolate")
+WIDTHS = (8, 4, 2, 1)  # states taken at once where there is one lane: as many as possible, then the rest
+SMALL = 16  # fewer states than this are taken one by one: a vector must wait until its parts are in the cache
 _ADDING = "rhs.adding"
 
 
@@ -91,6 +94,23 @@ def weighted_sum(w: Writer, weights: Sequence[float], values: Sequence[str], sta
     return total or w.number(0.0)
 
 
+def windows(w: Writer, n: int) -> Iterator[int]:
+    """Parts of the states that are one loop each; gives the turns of that loop.
+
+    With several lanes there is one part and a state a turn. A single lane is widened: a turn takes as many states as fit.
+    """
+    if w.lanes > 1:
+        yield n
+        return
+    first = 0
+    for width in WIDTHS if n >= SMALL else (1,):
+        turns = (n - first) // width
+        if turns:
+            with w.window(first, width):
+                yield turns
+            first += turns * width
+
+
 def _step(module: Module, n: int, factors: int, tableau: Tableau, lanes: int) -> None:
     w = Writer(module, "step", lanes, ["y", "q", "ctl", "atol", "K", "u", "w"])
     stages = [w.address("%K", j * n) for j in range(tableau.stages)]
@@ -99,8 +119,10 @@ def _step(module: Module, n: int, factors: int, tableau: Tableau, lanes: int) ->
     w.call("solve", "%w", stages[0])
     per_h = w.load("%ctl", 0)
     for i in range(1, tableau.stages):
-        with w.loop(n) as loop:
-            _stage(w, tableau, i, stages, per_h, loop.turn)
+        for turns in windows(w, n):
+            here = w.widen(per_h) if lanes == 1 else per_h
+            with w.loop(turns) as loop:
+                _stage(w, tableau, i, stages, here, loop.turn)
         w.call(_ADDING, "%u", "%q", stages[i])
         w.call("solve", "%w", stages[i])
     _finish(w, n, factors, stages[-1])
@@ -125,16 +147,21 @@ def _stage(w: Writer, tableau: Tableau, i: int, stages: Sequence[str], per_h: st
 
 def _finish(w: Writer, n: int, factors: int, last: str) -> None:
     """The new state, the mean squared error in units of the tolerance, and the pivot growth."""
-    relative = w.load("%ctl", 2)
-    with w.loop(n, [w.number(0.0)]) as loop:
-        at = loop.turn
-        error, old = w.load(last, at), w.load("%y", at)
-        new = w.add(w.load("%u", at), error)
-        w.store(new, "%u", at)
-        size = w.intrinsic("maximum", w.intrinsic("fabs", new), w.intrinsic("fabs", old), flags=FAST)
-        ratio = w.div(error, w.add(w.spread("%atol", at), w.mul(relative, size)))
-        loop.last[0] = w.add(loop.carried[0], w.mul(ratio, ratio))
-    w.store(w.div(loop.last[0], w.number(float(n))), "%ctl", 3)
+    alone, totals, each = w.lanes == 1, [], w.load("%ctl", 2)
+    for turns in windows(w, n):
+        relative = w.widen(each) if alone else each
+        with w.loop(turns, [w.number(0.0)]) as loop:
+            at = loop.turn
+            error, old = w.load(last, at), w.load("%y", at)
+            new = w.add(w.load("%u", at), error)
+            w.store(new, "%u", at)
+            size = w.intrinsic("maximum", w.intrinsic("fabs", new), w.intrinsic("fabs", old), flags=FAST)
+            least = w.load("%atol", at) if alone else w.spread("%atol", at)
+            ratio = w.div(error, w.add(least, w.mul(relative, size)))
+            loop.last[0] = w.add(loop.carried[0], w.mul(ratio, ratio))
+        totals.append(w.sum(loop.last[0]) if alone else loop.last[0])
+    total = weighted_sum(w, [1.0] * len(totals), totals)
+    w.store(w.div(total, w.number(float(n))), "%ctl", 3)
     w.store(w.load("%w", factors - 1), "%ctl", 4)
     w.end()
 
@@ -152,10 +179,11 @@ def emit_dense(module: Module, n: int, tableau: Tableau, lanes: int) -> None:
     w = Writer(module, "dense", lanes, ["K", "D"])
     stages = [w.address("%K", j * n) for j in range(tableau.stages)]
     results = [w.address("%D", r * n) for r in range(3)]
-    with w.loop(n) as loop:
-        k = [w.load(s, loop.turn) for s in stages]
-        for weights, result in zip(tableau.dense.tolist(), results, strict=True):
-            w.store(weighted_sum(w, weights, k), result, loop.turn)
+    for turns in windows(w, n):
+        with w.loop(turns) as loop:
+            k = [w.load(s, loop.turn) for s in stages]
+            for weights, result in zip(tableau.dense.tolist(), results, strict=True):
+                w.store(weighted_sum(w, weights, k), result, loop.turn)
     w.end()
 
 
@@ -169,13 +197,15 @@ def emit_interpolate(module: Module, n: int, lanes: int) -> None:
     lanes : int, patients computed at once [1]
     """
     w = Writer(module, "interpolate", lanes, ["y", "u", "D", "theta", "out"])
-    theta = w.load("%theta", 0)
-    left = w.sub(w.number(1.0), theta)
+    passed = w.load("%theta", 0)
     dense = [w.address("%D", r * n) for r in range(3)]
-    with w.loop(n) as loop:
-        at = loop.turn
-        d0, d1, d2 = (w.load(d, at) for d in dense)
-        bend = w.add(d0, w.mul(theta, w.add(d1, w.mul(theta, d2))))
-        end = w.add(w.load("%u", at), w.mul(left, bend))
-        w.store(w.add(w.mul(left, w.load("%y", at)), w.mul(theta, end)), "%out", at)
+    for turns in windows(w, n):
+        theta = w.widen(passed) if lanes == 1 else passed
+        left = w.sub(w.number(1.0), theta)
+        with w.loop(turns) as loop:
+            at = loop.turn
+            d0, d1, d2 = (w.load(d, at) for d in dense)
+            bend = w.add(d0, w.mul(theta, w.add(d1, w.mul(theta, d2))))
+            end = w.add(w.load("%u", at), w.mul(left, bend))
+            w.store(w.add(w.mul(left, w.load("%y", at)), w.mul(theta, end)), "%out", at)
     w.end()

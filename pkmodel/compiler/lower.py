@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 import sympy as sp
 
 from ..errors import ModelError
+from .powers import OneSided
 from .tape import Builder, Tape
 
 ONE, ZERO = sp.Integer(1), sp.Integer(0)
@@ -70,6 +71,8 @@ class Lowering:
             return self._product(e)
         if e.is_Pow:
             return self._power(e.base, e.exp)
+        if kind is OneSided:
+            return number(e.written)
         if e.is_Number or e.is_NumberSymbol:
             return self.builder.const(float(e))
         if kind in _FUNCTIONS:

@@ -7,13 +7,14 @@ Programs for derivatives are built elsewhere from the same `Equations`, on a `Co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
 from .autonomous import Autonomous
 from .derivative import derivative
 from .lower import Constants, Hoisting, Lowering, Place, Terms, shared_sums, terms
+from .powers import one_sided
 from .sparsity import Entry, LUPlan, elimination, factor, solve, solve_transposed
 from .tape import Builder, Tape
 
@@ -49,14 +50,16 @@ def equations(system: Autonomous) -> Equations:
     ----------
     system : states, parameters and rates
     """
+    rates, report = (tuple(one_sided(e, system.states) for e in part) for part in (system.rates, system.report))
+    system = replace(system, rates=rates, report=report)
     constants = Constants(system.parameters)
     places = {s: ("y", i) for i, s in enumerate(system.states)}
     places |= {s: ("q", i) for i, s in enumerate(system.parameters)}
     whole = shared_sums(system.rates, constants)
-    rates = tuple(terms(e, constants, whole) for e in system.rates)
+    collected = tuple(terms(e, constants, whole) for e in system.rates)
     position = {s: i for i, s in enumerate(system.states)}
     jacobian: dict[Entry, Terms] = {}
-    for i, rate in enumerate(rates):
+    for i, rate in enumerate(collected):
         parts: dict[int, list[sp.Expr]] = {}
         for core, coefficient in rate.items():
             if core.is_Symbol:
@@ -69,7 +72,7 @@ def equations(system: Autonomous) -> Equations:
         for j in sorted(parts):
             if entry := terms(sp.Add(*parts[j]), constants, whole):
                 jacobian[i, j] = entry
-    return Equations(system, places, constants, whole, rates, jacobian)
+    return Equations(system, places, constants, whole, collected, jacobian)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ def programs(system: Autonomous) -> Programs:
 
     builder = Builder()
     write = eq.hoisting(builder)
-    for i, e in enumerate(system.report):
+    for i, e in enumerate(eq.system.report):
         builder.store("out", i, write.number(e))
     tapes["report"] = builder.tape("report", "y", "q", "out")
 

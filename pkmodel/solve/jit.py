@@ -19,7 +19,7 @@ import numba  # type: ignore[import-untyped, unused-ignore]
 
 
 def njit[F: Callable[..., object]](
-    signature: str | None = None, *, cache: bool = True, allocates: bool = True
+    signature: str | None = None, *, cache: bool = True, allocates: bool = True, inner: bool = False
 ) -> Callable[[F], F]:
     """Decorator that compiles a function.
 
@@ -34,10 +34,15 @@ def njit[F: Callable[..., object]](
     allocates : bool
         Whether the function makes arrays. One that does not, nor anything it calls, need not count who uses an array:
         it becomes smaller and faster.
+    inner : bool
+        Whether only compiled functions call it. Python's way in is not built then, and nothing is kept on disk: the
+        outermost function is, with all that it calls.
     """
     untyped: Any = numba.njit  # numba has no types of its own; whether a stub package is installed must not matter
     options: dict[str, Any] = {"cache": cache, "error_model": "numpy", "fastmath": False, "nogil": True}
     if not allocates:
         options |= {"_nrt": False, "no_cfunc_wrapper": True}
+    if inner:
+        options |= {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     decorator: Callable[[F], F] = untyped(signature, **options)
     return decorator

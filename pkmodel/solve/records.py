@@ -103,6 +103,8 @@ class Records:
         SimulationError
             An index is too large.
         """
+        if not self.index.size or self.index.max() < min(states, parameters):
+            return
         of_state = self.kind <= Kind.SET_STATE
         self._refuse(self.there & of_state & (self.index >= states), "index", f"a state, 0 to {states - 1}")
         self._refuse(

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import sympy as sp
 from numba import carray, cfunc, njit  # type: ignore[attr-defined, import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
-from benchmarks.plain import plain, starts
+from benchmarks.plain import FOLDER, plain, starts
 from benchmarks.problems import Equations
 
 Array = NDArray[np.float64]
@@ -205,8 +205,10 @@ def casadi_compiled(equations: Equations, rtol: float, atol: float) -> Solver:
     """The same, with CasADi's functions written as C and compiled for this processor; needs a C compiler."""
     if not shutil.which("gcc"):
         raise ImportError("no C compiler (gcc)")
-    flags = {"flags": ["-O3", "-march=native"], "compiler": "gcc"}
-    return casadi_cvodes(equations, rtol, atol, jit=True, compiler="shell", jit_options=flags)
+    how = {"flags": ["-O3", "-march=native"], "compiler": "gcc"}
+    FOLDER.mkdir(exist_ok=True)
+    with chdir(FOLDER):  # where its files then stay: it looks for them in the folder of the day when it cleans up
+        return casadi_cvodes(equations, rtol, atol, jit=True, jit_cleanup=False, compiler="shell", jit_options=how)
 
 
 def libroadrunner_cvode(equations: Equations, rtol: float, atol: float) -> Solver:
