@@ -12,12 +12,12 @@ demo: ## real patient, serial SPECT to organ doses and a plan; writes demo_repor
 	@echo "the report is $(CURDIR)/demo_report/report.html"
 
 test: lint ## everything that must pass: lint, types, tests, the built wheel
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n auto --dist loadfile
 
 test-slow: venv ## the slow statistical tests
 	@$(BIN)/pytest -q -m slow
 
-bench: venv ## timings
+bench: venv ## timings, against the peers that are installed: pip install -e '.[bench]'
 	@$(BIN)/pytest -q -s -m bench
 
 lint: venv ## ruff and mypy --strict

@@ -161,8 +161,8 @@ def _refuse_idle(chain: Chain, decays: Iterable[Flow]) -> None:
     for name in chain.parameters():
         if name not in used:
             raise ModelError(
-                f"{chain.who}: {name} changes nothing: none of that daughter is born on ligand, since its parent is said "
-                "to stay where it was born or to be free; say 'with ligand' for the parent, or fraction=1 here"
+                f"{chain.who}: {name} changes nothing: none of that daughter is born on ligand, since its parent is "
+                "said to stay where it was born or to be free; say 'with ligand' for the parent, or fraction=1 here"
             )
 
 

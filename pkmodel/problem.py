@@ -208,7 +208,7 @@ class Problem:
         more = cut if monodromy else 0
         series = _from_state(y, events, more)
         along = np.vstack([directions.parameters.reshape(nd, p.size), np.zeros((more, p.size))])
-        given = record(self.compiled, self.engine.system, series, (), NO_STEPS, every)
+        given = record(self.compiled, self.engine.system, series, (), NO_STEPS, every, p[:, None], along)
         grid = np.array([every])
         states, tangent, status, _, _ = self._run(p, along, given, grid, max(1e-10, 1e-2 * self.rtol), y)
         after, slopes = states[:cut, 0], tangent[:, :cut, 0]
@@ -250,7 +250,9 @@ class Problem:
                 for c, d, slope in zip(self.inputs.values(), self._delays, delays, strict=True)
             ]
             last = max(float(self.times[-1]), 0.0)
-            given = record(self.compiled, self.engine.system, events, curves, self.steps, last)
+            given = record(
+                self.compiled, self.engine.system, events, curves, self.steps, last, p[:, None], along.parameters
+            )
             y, dy, status, steps, detail = self._run(p, along.parameters, given, self.times, self.rtol, None)
         if steady[0] != Status.OK:
             status, detail = steady[0], ""
@@ -345,7 +347,10 @@ class Problem:
         return u, slope
 
 
-_BAD = "a dose of this patient has a negative or infinite lag, duration, rate or fraction, so nothing was computed"
+_BAD = (
+    "a dose of this patient has a negative or infinite lag, duration, rate or fraction, or a condition on time has no "
+    "moment (0/0), so nothing was computed"
+)
 
 
 def _from_state(y: Array, events: Events, more: int) -> Events:
@@ -401,6 +406,8 @@ def records_of(problem: Problem, p: ArrayLike) -> Batch:
         for c, d in zip(problem.inputs.values(), problem._delays, strict=True)
     ]
     last = max(float(problem.times[-1]), 0.0)
-    given = record(problem.compiled, problem.engine.system, events, curves, problem.steps, last)
+    given = record(
+        problem.compiled, problem.engine.system, events, curves, problem.steps, last, table, np.zeros((0, len(table)))
+    )
     status = np.where(np.array(steady) != Status.OK, np.array(steady), np.where(given.bad, Status.BAD_INPUT, Status.OK))
     return Batch(np.ascontiguousarray(table.T), given.records, status.astype(np.int64))

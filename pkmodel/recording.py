@@ -77,6 +77,8 @@ def record(
     curves: Sequence[Curve],
     steps: Steps,
     last: float,
+    p: Array,
+    along: Array,
 ) -> Recorded:
     """Everything that happens, as records.
 
@@ -88,14 +90,17 @@ def record(
     curves : of the inputs, in the order of the model
     steps : covariates
     last : time after which nothing matters [h]
+    p : (k, N) array, parameters
+    along : (nd, k) array, how those of the one patient that is differentiated change
     """
     patients, nd = events.time.shape[0], events.dtime.shape[1]
     tables = [_of_curve(system, name, c, nd, last) for name, c in zip(compiled.inputs, curves, strict=True)]
     if steps.by:
         tables.append(_of_covariates(steps, patients, nd, last))
+    tables += _of_switches(compiled, system, steps, last, p, along)
     whole = _joined([*tables, *_of_events(compiled, system, events)])
     happens = np.isfinite(whole.time)
-    bad = (happens & ~np.isfinite(whole.value)).any(axis=1)
+    bad = (happens & ~np.isfinite(whole.value)).any(axis=1) | np.isnan(whole.time).any(axis=1)
     if happens.all() and not bad.any() and not (whole.time[:, 1:] < whole.time[:, :-1]).any():
         return Recorded(
             Records(whole.time, whole.kind.astype(np.int8), whole.index, whole.value), whole.dvalue, whole.dtime, bad
@@ -205,6 +210,33 @@ def _of_covariates(steps: Steps, patients: int, nd: int, last: float) -> _Table:
     value = np.array([c[2] for c in columns]).T.reshape(patients, size)
     none = np.zeros((size, nd))
     return _Table(time, np.full((patients, size), int(Kind.SET_PARAM)), index, value, none, none)
+
+
+def _of_switches(
+    compiled: Compiled, system: Autonomous, steps: Steps, last: float, p: Array, along: Array
+) -> list[_Table]:
+    """Conditions on time: each from its moment on. Where a covariate steps, the moments are those of its new value."""
+    tables = []
+    begins = [0.0, *(t for t in steps.times.tolist() if 0.0 < t <= last)]
+    for begin, end in zip(begins, [*begins[1:], np.inf], strict=True):
+        moments = compiled.moments_of(steps.values(p, begin)).T if compiled.switches else np.zeros((p.shape[1], 0))
+        shape, nd = moments.shape, len(along)
+        slopes = compiled.moments_dp(steps.values(p, begin)[:, 0]) @ along.T if nd and shape[1] else None
+        for j, name in enumerate(compiled.switches):
+            at = system.parameter(name)
+            if at < 0:
+                continue
+            moment = moments[:, j]
+            past = moment <= begin
+            later = np.where((moment > begin) & (moment < end) & (moment <= last), moment, np.inf)
+            time = np.stack([np.where(np.isnan(moment), np.nan, begin), later], axis=1)
+            value = np.stack([past.astype(float), np.ones(shape[0])], axis=1)
+            dtime = np.zeros((2, nd))
+            if slopes is not None:
+                dtime[1] = slopes[j]
+            kind = np.full(time.shape, int(Kind.SET_PARAM))
+            tables.append(_Table(time, kind, np.full(time.shape, at), value, np.zeros((2, nd)), dtime))
+    return tables
 
 
 def _joined(tables: Sequence[_Table]) -> _Table:

@@ -7,12 +7,13 @@ kind of equation, one kind of parameter and four kinds of event.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
 from ..errors import ModelError, did_you_mean
 from ..expressions import TIME, symbol
+from .switches import switch, switches
 from .system import System, integral_of
 
 
@@ -47,7 +48,9 @@ def slope_of(name: str) -> str:
     return f"slope of {name}"
 
 
-def autonomous(system: System, *, infused: tuple[str, ...] = (), report: tuple[str, ...] | None = None) -> Autonomous:
+def autonomous(
+    system: System, *, infused: tuple[str, ...] = (), report: tuple[str, ...] | None = None, switched: bool = False
+) -> Autonomous:
     """Make a system autonomous.
 
     Parameters
@@ -56,6 +59,7 @@ def autonomous(system: System, *, infused: tuple[str, ...] = (), report: tuple[s
     infused : routes by which something is infused; each gets a parameter, `rate_of` it
     report : names of observables, of their integrals (`integral_of`), states or inputs; by default all observables,
         then all their integrals
+    switched : whether conditions on time become parameters, which records must then set (`switches`)
 
     Returns
     -------
@@ -69,23 +73,27 @@ def autonomous(system: System, *, infused: tuple[str, ...] = (), report: tuple[s
     """
     cut = system.compartments
     clock = symbol(TIME)
+    found = switches(system) if switched else ()
+    if found:
+        rates, observed = (tuple(switch(e, found) for e in part) for part in (system.rates, system.observed))
+        system = replace(system, rates=rates, observed=observed)
     timed = any(clock in e.free_symbols for e in (*system.rates, *system.observed))
     slopes = tuple(symbol(slope_of(u)) for u in system.inputs)
     infusions = tuple(symbol(rate_of(r)) for r in infused)
-    rates = list(system.rates)
+    changed = list(system.rates)
     for route, size in zip(infused, infusions, strict=True):
         for i, fraction in enumerate(system.entries[_route(system, route)]):
             if fraction != 0:
-                rates[i] += fraction * size
+                changed[i] += fraction * size
     extra = (clock,) * timed + tuple(symbol(u) for u in system.inputs)
     extra_rates = (sp.Integer(1),) * timed + slopes
     start = [e.xreplace({clock: sp.Integer(0)}) for e in system.initial]
     names = _report_names(system, report)
     return Autonomous(
         states=tuple(map(symbol, system.states[:cut])) + extra + tuple(map(symbol, system.states[cut:])),
-        parameters=tuple(map(symbol, system.parameters)) + infusions + slopes,
+        parameters=tuple(map(symbol, system.parameters)) + infusions + slopes + tuple(s.past for s in found),
         primary=len(system.parameters),
-        rates=(*rates[:cut], *extra_rates, *rates[cut:]),
+        rates=(*changed[:cut], *extra_rates, *changed[cut:]),
         initial=(*start[:cut], *(sp.Integer(0) for _ in extra), *start[cut:]),
         report=_reported(system, names),
         report_names=names,

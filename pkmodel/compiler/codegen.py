@@ -18,10 +18,11 @@ from ..errors import ModelError
 from ..expressions import TIME, symbol
 from .derivative import derivative
 from .powers import one_sided, written
+from .switches import switches
 from .system import System
 
 _TIGHT = 100  # precedence that puts everything but a name in brackets
-CODE_VERSION = 5  # raise it whenever the generated text or the solver interface changes
+CODE_VERSION = 6  # raise it whenever the generated text or the solver interface changes
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type information
@@ -77,6 +78,9 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type informati
         return f"{self.module}.{name}({self._print(e.args[0])})"
 
     _print_exp = _print_log = _print_tanh = _print_function
+
+    def _print_floor(self, e: sp.floor) -> str:
+        return f"{self.module}.floor({self._print(e.args[0])})"
 
     def _print_Abs(self, e: sp.Abs) -> str:
         return f"{'numpy.abs' if self.arrays else 'math.fabs'}({self._print(e.args[0])})"
@@ -148,6 +152,9 @@ def generate(system: System, header: str) -> str:
         blocks.append(_array(name, "t, y, u, p, out", _jacobian("out", observed, variables)))
     blocks.append(_array("initial", "p, out", [(f"out[{i}]", e) for i, e in enumerate(initial)]))
     blocks.append(_array("initial_dp", "p, out", _jacobian("out", initial, p)))
+    moments = place(s.moment for s in switches(system))
+    blocks.append(_array("moments", "p, out", [(f"out[{i}]", e) for i, e in enumerate(moments)]))
+    blocks.append(_array("moments_dp", "p, out", _jacobian("out", moments, p)))
     n = len(system.states)
     fractions = enumerate(e for route in system.entries for e in place(route))
     given = _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in fractions])
@@ -164,6 +171,7 @@ def _meta(system: System) -> dict[str, Any]:
         "inputs": system.inputs,
         "observables": system.observables,
         "routes": system.routes,
+        "switches": tuple(s.past.name for s in switches(system)),
         "linear": system.linear,
         "code_version": CODE_VERSION,
     }

@@ -31,6 +31,7 @@ class Compiled:
     inputs: tuple[str, ...]
     observables: tuple[str, ...]
     routes: tuple[str, ...]
+    switches: tuple[str, ...]  # parameters of the autonomous system that conditions on time have become
     linear: bool
     module: ModuleType
     source: ByDigest
@@ -66,6 +67,20 @@ class Compiled:
         """Initial states, (n, N), at parameters (k, N)."""
         out = np.zeros((len(self.states), p.shape[1]))
         self.module.initial(p, out)
+        return out
+
+    def moments_of(self, p: Array) -> Array:
+        """Moments of the conditions on time, (switches, N) [h], at parameters (k, N); see `switches`."""
+        out = np.zeros((len(self.switches), p.shape[1]))
+        with np.errstate(all="ignore"):
+            self.module.moments(p, out)
+        return out
+
+    def moments_dp(self, p: Array) -> Array:
+        """Derivative of the moments of one patient, (switches, parameters) [h]."""
+        out = np.zeros((len(self.switches), len(self.parameters)))
+        with np.errstate(all="ignore"):
+            self.module.moments_dp(p, out)
         return out
 
     def entries_of(self, p: Array) -> Array:
@@ -147,6 +162,7 @@ def _compile(digest: str, model: ByDigest) -> Compiled:
         inputs=tuple(meta["inputs"]),
         observables=tuple(meta["observables"]),
         routes=tuple(meta["routes"]),
+        switches=tuple(meta["switches"]),
         linear=bool(meta["linear"]),
         module=module,
         source=model,
@@ -155,7 +171,9 @@ def _compile(digest: str, model: ByDigest) -> Compiled:
 
 @lru_cache(maxsize=256)
 def _engine(model: ByDigest, infused: tuple[str, ...], report: tuple[str, ...] | None) -> Engine:
-    system: Autonomous = autonomous(build_system(model.model), infused=infused, report=report)
+    system: Autonomous = autonomous(
+        build_system(model.model), infused=infused, report=report, switched=not model.model.events
+    )
     words = json.dumps([CODE_VERSION, model.model.digest, infused, report])
     return Engine(system, hashlib.sha256(words.encode()).hexdigest())
 

@@ -255,7 +255,7 @@ class Engine:
     ) -> tuple[Floats, Floats, Floats]:
         """Arguments of `run` in the driver's form."""
         system = self.system
-        P = np.ascontiguousarray(np.atleast_2d(np.asarray(P, dtype=np.float64)))
+        P = np.require(np.atleast_2d(np.asarray(P, dtype=np.float64)), None, ["C", "W"])  # one type for numba
         N, n = len(P), len(system.states)
         if P.ndim != 2 or P.shape[1] != system.primary:
             names = ", ".join(s.name for s in system.parameters[: system.primary])
@@ -266,7 +266,7 @@ class Engine:
         if records.patients not in (1, N):
             raise SimulationError(f"engine: {records.patients} rows of records for {N} patients; give {N} or 1")
         records.check(n, len(system.parameters))
-        times = np.ascontiguousarray(np.atleast_2d(np.asarray(times, dtype=np.float64)))
+        times = np.require(np.atleast_2d(np.asarray(times, dtype=np.float64)), None, ["C", "W"])  # one type for numba
         if times.ndim != 2 or len(times) not in (1, N) or not times.shape[1]:
             raise SimulationError(f"engine: times have shape {times.shape}; give (m,), (1, m) or ({N}, m) with m >= 1")
         if not (times >= 0).all() or (times[:, 1:] < times[:, :-1]).any():

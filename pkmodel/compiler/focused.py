@@ -88,7 +88,7 @@ def _focused(
     model: ByDigest, infused: tuple[str, ...], report: tuple[str, ...], given: tuple[str, ...] | None
 ) -> Focused:
     system = build_system(model.model)
-    whole = autonomous(system, infused=infused, report=report)
+    whole = autonomous(system, infused=infused, report=report, switched=not model.model.events)
     entered = None
     if given is not None:
         inputs = {whole.state(name) for name in system.inputs}

@@ -97,7 +97,8 @@ def weighted_sum(w: Writer, weights: Sequence[float], values: Sequence[str], sta
 def windows(w: Writer, n: int) -> Iterator[int]:
     """Parts of the states that are one loop each; gives the turns of that loop.
 
-    With several lanes there is one part and a state a turn. A single lane is widened: a turn takes as many states as fit.
+    With several lanes there is one part and a state a turn. A single lane is widened: a turn takes as many states as
+    fit.
     """
     if w.lanes > 1:
         yield n

@@ -1,8 +1,8 @@
 r"""Powers of what moves, for a solver that steps a rounding error below zero and begins in an empty compartment.
 
 An amount never is negative, its numerical solution is, by an error. There x^g is no number unless g is whole, and
-at x = 0 its slope g x^(g-1) is infinite for g < 1: either spoils a step. So a power with a positive exponent that is not
-whole is one-sided,
+at x = 0 its slope g x^(g-1) is infinite for g < 1: either spoils a step. So a power with a positive exponent that is
+not whole is one-sided,
 
 .. math:: x_+^g = \begin{cases} x^g & x > 0 \\ 0 & x \le 0 \end{cases}, \qquad
    \frac{d x_+^g}{dx} = \begin{cases} g \min(x^{g-1}, S) & x > 0 \\ 0 & x \le 0 \end{cases},
@@ -25,7 +25,6 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 STEEPEST = 10**8  # S
-_FAR = sp.Integer(10) ** 300  # beyond every number of a model
 
 
 class OneSided(sp.Function):  # type: ignore[misc]  # sympy has no type information
@@ -45,12 +44,8 @@ class OneSided(sp.Function):  # type: ignore[misc]  # sympy has no type informat
         """min(x^(g-1), S), and zero at and below zero: the slope by the base without its factor g."""
         base, power = self.args
         steep = base ** (power - 1)
-        if power.is_Rational:
-            steep = sp.Min(steep, STEEPEST) if power < 1 else steep
-        else:
-            root = sp.And(sp.Gt(power, 0), sp.Lt(power, 1))
-            steep = sp.Min(steep, sp.Piecewise((STEEPEST, root), (_FAR, True)))
-        return sp.Piecewise((0, _vanishes(base, power)), (steep, True))
+        beyond = sp.And(sp.Gt(power, 0), sp.Lt(power, 1), sp.Gt(steep, STEEPEST))
+        return sp.Piecewise((0, _vanishes(base, power)), (STEEPEST, beyond), (steep, True))
 
 
 def _vanishes(base: sp.Expr, power: sp.Expr) -> Boolean:

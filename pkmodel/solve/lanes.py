@@ -18,7 +18,10 @@ steps at equal error.
 **First step,** at the start and after each record. A method of order 5 errs by about |f| h (L h)^4 in a step, where L
 says how fast f changes; `_first_steps` measures both along a short trial and makes that one tolerance.
 
-**Replay.** The steps of a run can be written down (`march` returns them) and walked again with other parameters,
+**Strides.** `march` keeps nothing to itself: where the lanes stand lies in arrays that `solve` makes. So it may stop
+after some thousand steps and be called again, and in between Python hears an interrupt.
+
+**Replay.** The steps of a run can be written down (`solve` returns them) and walked again with other parameters,
 without any error test: the result is then a smooth function of the parameters. A step that met a record is stored as
 a negative number and meets the record again wherever it has moved.
 """
@@ -31,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkmodel.solve.call import call
+from pkmodel.solve.call import FLUSH, call, denormals
 from pkmodel.solve.jit import njit
 from pkmodel.solve.task import Answer, Code, Lanes, Task
 
@@ -65,7 +68,7 @@ FRESH = 9  # the patient is new, or a first step is wanted
 T, H, SIZE = 0, 1, 2  # time, wish for the next step, size of the present one [h]
 STOP, END = 3, 4  # the next time to meet exactly, the last output [h]
 NEXT = 5  # the next output; infinite after the last [h]
-TAKEN_UP, WRITTEN = 0, 1  # of `Lanes.count`
+TAKEN_UP, WRITTEN = 0, 1  # of `Lanes.counts`
 
 
 @njit(allocates=False, inner=True)
@@ -140,7 +143,7 @@ def _tell(
 
 
 @njit(allocates=False, inner=True)
-def _leave(outcome: int, at: Integers, clock: Floats, lane: int, answer: Answer) -> None:
+def _leave(outcome: Any, at: Integers, clock: Floats, lane: int, answer: Answer) -> None:
     """A patient leaves its lane; outputs that were not reached are NaN."""
     out, states, who = answer.out, answer.states, at[PATIENT, lane]
     answer.status[who], answer.until[who] = outcome, clock[T, lane]
@@ -198,7 +201,7 @@ def _arrive(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answ
     kernels, L = code.kernels, code.lanes
     parameters, time, kind, place, value, times = task[:6]
     at, clock, first, second, x, q = lanes[:6]
-    K, theta, shown, count = lanes.K, lanes.theta, lanes.shown, lanes.count
+    K, theta, shown, count = lanes.K, lanes.theta, lanes.shown, lanes.counts
     y = second if swapped else first
     at_y, at_x, at_q, at_shown = y.ctypes.data, x.ctypes.data, q.ctypes.data, shown.ctypes.data
     again = True
@@ -329,13 +332,13 @@ def _write(task: Task, lanes: Lanes, L: int, swapped: bool) -> None:
     y = lanes.u if swapped else lanes.y
     for lane in range(L):
         if lanes.at[TAKEN, lane]:
-            line = lanes.count[WRITTEN]
+            line = lanes.counts[WRITTEN]
             lanes.who[line] = lanes.at[PATIENT, lane]
             lanes.size[line] = -lanes.clock[SIZE, lane] if lanes.at[LANDING, lane] else lanes.clock[SIZE, lane]
             if task.write > 1:
                 for i in range(lanes.state.shape[1]):
                     lanes.state[line, i] = y[i * L + lane]
-            lanes.count[WRITTEN] += 1
+            lanes.counts[WRITTEN] += 1
 
 
 @njit(allocates=False, inner=True)
@@ -400,17 +403,17 @@ def march(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer
     )  # fmt: skip
     step, dense, interpolate, report = kernels[STEP], kernels[DENSE], kernels[INTERPOLATE], kernels[REPORT]
     writing, replaying, swapped = task.write > 0, replay_from.size > 0, turns < 0  # a literal would compile twice
-    if not lanes.count[TAKEN_UP]:
+    if not lanes.counts[TAKEN_UP]:
         for lane in range(L):  # a lane without a patient idles on somebody's numbers
             _load(task.parameters, chosen[min(lane, chosen.size - 1)], lane, L, q)
         call(kernels[CONSTANTS], (q.ctypes.data,))
         call(kernels[INITIAL], (q.ctypes.data, y.ctypes.data))
-    attention, more = True, True
+    attention, more, mode = True, True, denormals(FLUSH)
     for _ in range(turns):
         if attention:
             _arrive(code, task, chosen, lanes, answer, swapped)
         more = _propose(replay_from, replay, at, clock, L, ctl)
-        if not more or (writing and lanes.count[WRITTEN] + L > lanes.who.size):
+        if not more or (writing and lanes.counts[WRITTEN] + L > lanes.who.size):
             break
         call(step, (at_y, at_q, at_ctl, at_atol, at_k, at_u, at_w))
         due, lost = _judge(replaying, ctl, at, clock, L)
@@ -426,6 +429,7 @@ def march(code: Code, task: Task, chosen: Integers, lanes: Lanes, answer: Answer
         if lost or tired:
             attention |= _yield(task, lanes, L, answer, swapped)
         at_y, at_u, swapped = at_u, at_y, not swapped
+    denormals(mode)
     if swapped:
         for i in range(y.size):
             y[i] = u[i]
@@ -452,9 +456,9 @@ def solve(
     """
     lanes = _lanes(code, task, answer.out.shape[2])
     while march(code, task, chosen, lanes, answer, STRIDE) and not halted():
-        if task.write and lanes.count[WRITTEN] + code.lanes > len(lanes.who):
+        if task.write and lanes.counts[WRITTEN] + code.lanes > len(lanes.who):
             lanes = lanes._replace(**{a: _longer(getattr(lanes, a)) for a in ("who", "size", "state")})
-    written = int(lanes.count[WRITTEN])
+    written = int(lanes.counts[WRITTEN])
     return lanes.who[:written], lanes.size[:written], lanes.state[:written]
 
 

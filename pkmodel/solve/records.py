@@ -58,7 +58,7 @@ class Records:
     def __post_init__(self) -> None:
         """Take the arrays in the driver's own form and refuse what cannot be carried out."""
         for name, dtype in (("time", np.float64), ("kind", np.int8), ("index", np.int64), ("value", np.float64)):
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+            object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))  # one type for numba
         shapes = {self.time.shape, self.kind.shape, self.index.shape, self.value.shape}
         if len(shapes) != 1 or self.time.ndim != 2:
             raise SimulationError(

@@ -90,7 +90,7 @@ class Lanes(NamedTuple):
     clock : (6, L) array, the rows that `lanes` names
     y, u, x : (n L,) arrays: state at the start of the step, at its end, and wherever else it is wanted
     q, w, ctl, theta, K, D, shown : the kernels' arrays
-    count : (2,) array, patients taken and steps written down so far
+    counts : (2,) array, patients taken and steps written down so far
     who, size, state : (room,), (room,) and (room or 0, n) arrays, the steps written down [-, h, state]
     """
 
@@ -106,7 +106,7 @@ class Lanes(NamedTuple):
     K: Floats
     D: Floats
     shown: Floats
-    count: Integers
+    counts: Integers
     who: Integers
     size: Floats
     state: Floats

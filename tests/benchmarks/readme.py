@@ -77,6 +77,7 @@ def draw(results: dict[str, Any]) -> bytes:
         ratios(left, results)
         precision(middle, results["P2 work-precision"])
         sizes(right, results["states"])
+        right.set_ylim(top=20.0 * right.get_ylim()[1])  # room for the names
         right.legend(*middle.get_legend_handles_labels(), loc="upper left")
         return png(figure, 200)
 

@@ -42,6 +42,7 @@ def test_pycno() -> None:
     path = Path(os.environ.get("BENCH_PYCNO", "absent"))
     if not path.exists():
         pytest.skip("name the file PSMA.sbml of qurit/PyCNO in BENCH_PYCNO")
+    pytest.importorskip("libsbml")
     from pkmodel.sbml import read_sbml
 
     begin = time.perf_counter()

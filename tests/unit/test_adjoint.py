@@ -42,7 +42,9 @@ def by_tangents(
 def compare(name: str, got: Adjoint, i: int, expected: dict[str, Floats]) -> None:
     for kind, value in expected.items():
         error = np.abs(getattr(got, kind)[i] - value).max() / max(np.abs(value).max(), 1e-300)
-        allowed = 1e-11 if kind == "time" else 1e-12  # times go with rates, in which fast exchange multiplies rounding
+        # times go with rates, in which fast exchange multiplies rounding; the powers of `laws` round differently in one
+        # lane and in eight, so the two do not take quite the same steps
+        allowed = 1e-11 if kind == "time" or name == "laws" else 1e-12
         report(f"{name}, patient {i}: by {kind}", 0.0, float(error), atol=allowed)
 
 

@@ -250,5 +250,5 @@ def test_nothing_is_guessed() -> None:
 
 def test_a_fraction_that_changes_nothing_is_refused() -> None:
     """Bismuth is born from francium; where that has left the ligand already, no bismuth is born on it."""
-    with pytest.raises(ModelError, match="released_Bi213 changes nothing.*say 'with ligand'"):
+    with pytest.raises(ModelError, match=r"released_Bi213 changes nothing.*say 'with ligand'"):
         label(body(), "Ac-225", daughters={"Bi-213": BI, "*": "in place"})

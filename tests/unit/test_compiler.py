@@ -82,6 +82,8 @@ def programs_at(compiled: Compiled, point: tuple[float, ...]) -> tuple[np.ndarra
     programs = compiled.engine().programs
     system, n = programs.system, programs.n
     values = dict(zip(["a", "b", "k", "n", "C", "t"], point, strict=True))
+    moments = compiled.moments_of(np.array([[values["k"]], [values["n"]]]))
+    values |= {name: float(values["t"] >= m) for name, m in zip(compiled.switches, moments[:, 0], strict=True)}
     y = np.array([values.get(s.name, 0.0) for s in system.states])
     q = np.zeros(programs.nq, dtype=complex)
     q[: len(system.parameters)] = [values.get(s.name, 0.0) for s in system.parameters]

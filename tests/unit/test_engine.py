@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -16,7 +17,8 @@ from scipy.linalg import expm
 from pkmodel.compiler.autonomous import Autonomous
 from pkmodel.compiler.engine import PIVOTING, Engine, History
 from pkmodel.errors import SimulationError
-from pkmodel.solve.records import Kind, Records, records, stack
+from pkmodel.solve.lanes import march
+from pkmodel.solve.records import Kind, Records, broadcast, records, stack
 from pkmodel.solve.rosenbrock import GAMMA, A, C
 from pkmodel.solve.status import Status
 from support import report
@@ -54,6 +56,16 @@ TMDD = system(
     initial="0; 0; R0; 0", shown="A/V; R",
 )  # fmt: skip
 TMDD_P = np.array([0.106, 0.064, 0.123, 0.032, 64.31, 0.079, 2.0, 0.101, 10.1])
+
+
+@cache
+def _engine(of: Autonomous, backend: str) -> Engine:
+    return Engine(of)
+
+
+def tmdd() -> Engine:
+    """An engine of TMDD for the back end of the moment, compiled once."""
+    return _engine(TMDD, os.environ.get("PKMODEL_BACKEND", ""))
 
 
 @pytest.fixture(params=["simd", "scalar"])
@@ -151,7 +163,7 @@ def receptor_exact() -> Floats:
 
 def test_receptor_model_against_radau(backend: str) -> None:
     given = records([(0.0, Kind.ADD_STATE, 0, 10.0), (24.0, Kind.ADD_STATE, 0, 10.0)])
-    run = Engine(TMDD).run(TMDD_P[None], given, [0.25, 2.0, 8.0, 24.0, 30.0], rtol=1e-9, atol=1e-11)
+    run = tmdd().run(TMDD_P[None], given, [0.25, 2.0, 8.0, 24.0, 30.0], rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(run.out[0], receptor_exact(), rtol=2e-8)
     # mrgsolve's parameters of Mager & Jusko 2001, doi:10.1023/A:1014414520282; three solvers agree on the numbers
     report("CP(0.25 h), dose 10", 250.334191955, run.out[0, 0, 0], rtol=1e-8)
@@ -207,7 +219,7 @@ AT = np.geomspace(0.1, 40.0, 12)
 
 
 def test_a_patient_does_not_depend_on_company_or_threads() -> None:
-    engine, n = Engine(TMDD), 300
+    engine, n = tmdd(), 300
     P, given = population(n), doses(n)
     whole = engine.run(P, given, AT, lanes=8, states=True)
     for threads in (2, 3):
@@ -223,17 +235,17 @@ def test_a_patient_does_not_depend_on_company_or_threads() -> None:
 
 def test_widths_and_back_ends_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     P, given = population(20), doses(20)
-    engine = Engine(TMDD)
+    engine = tmdd()
     history = engine.run(P, given, AT, lanes=8, write_history=True)
     runs = [engine.run(P, given, AT, lanes=lanes, replay=history.history) for lanes in (1, 2, 4, 8)]
     monkeypatch.setenv("PKMODEL_BACKEND", "scalar")
-    runs += [Engine(TMDD).run(P, given, AT, replay=history.history)]
+    runs += [tmdd().run(P, given, AT, replay=history.history)]
     for run in runs:
         np.testing.assert_allclose(run.out, history.out, rtol=1e-9)
 
 
 def test_one_bad_parameter_in_a_thousand() -> None:
-    engine, P = Engine(TMDD), population(1000)
+    engine, P = tmdd(), population(1000)
     given = records([(0.0, Kind.ADD_STATE, 0, 10.0)])
     clean = engine.run(P, given, AT)
     P[17, 7] = np.nan
@@ -247,7 +259,7 @@ def test_one_bad_parameter_in_a_thousand() -> None:
 
 
 def test_a_failure_stays_where_it_happened() -> None:
-    engine, P = Engine(TMDD), population(64)
+    engine, P = tmdd(), population(64)
     given = records([(0.0, Kind.ADD_STATE, 0, 10.0)])
     clean = engine.run(P, given, AT, lanes=8)
     P[5, 3] = 0.0  # a volume of zero
@@ -272,7 +284,7 @@ def test_a_solution_that_explodes_is_given_up_with_its_time() -> None:
 
 
 def test_too_many_steps() -> None:
-    run = Engine(TMDD).run(TMDD_P[None], doses(1), AT, max_steps=5)
+    run = tmdd().run(TMDD_P[None], doses(1), AT, max_steps=5)
     assert run.status[0] == Status.TOO_MANY_STEPS
     assert run.steps[0] + run.rejected[0] == 5
     assert 0 < run.until[0] < AT[-1]
@@ -288,7 +300,7 @@ def test_a_report_that_is_not_finite_is_a_failure() -> None:
 
 def test_each_patient_may_have_its_own_times() -> None:
     P, given = population(3), doses(3)
-    engine = Engine(TMDD)
+    engine = tmdd()
     own = np.array([[1.0, 2.0, 3.0], [0.0, 7.5, np.inf], [20.0, np.inf, np.inf]])
     run = engine.run(P, given, own, lanes=8)
     for i in range(3):
@@ -300,7 +312,7 @@ def test_each_patient_may_have_its_own_times() -> None:
 
 def test_replay_is_the_same_walk() -> None:
     P, given = population(12), doses(12)
-    engine = Engine(TMDD)
+    engine = tmdd()
     first = engine.run(P, given, AT, lanes=8, write_history=True, write_states=True)
     assert first.history is not None
     np.testing.assert_array_equal(np.diff(first.history.start), first.steps)
@@ -363,13 +375,25 @@ def test_a_full_matrix_is_solved_by_the_loop(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("pkmodel.compiler.programs.MOST_UPDATES", 0)
     run = Engine(TMDD).run(population(4), doses(4), AT)
     monkeypatch.undo()
-    usual = Engine(TMDD).run(population(4), doses(4), AT)
+    usual = tmdd().run(population(4), doses(4), AT)
     assert (run.method == PIVOTING).all()
     np.testing.assert_allclose(run.out, usual.out, rtol=1e-5)
 
 
+def test_arrays_of_any_kind_use_the_same_machine_code() -> None:
+    P, given = population(2), doses(2)
+    expected = tmdd().run(P, given, AT).out
+    known = len(march.signatures)  # type: ignore[attr-defined]
+    fortran, fixed = np.asfortranarray(P), AT.copy()
+    fixed.setflags(write=False)
+    none = broadcast(NOTHING, 2)
+    np.testing.assert_array_equal(tmdd().run(fortran, given, fixed).out, expected)
+    tmdd().run(np.broadcast_to(P[0], (2, 9)), none, fixed[None])
+    assert len(march.signatures) == known  # type: ignore[attr-defined]
+
+
 def test_describe() -> None:
-    told = Engine(TMDD).describe()
+    told = tmdd().describe()
     assert (told["states"], told["parameters"], told["reports"], told["nonzeros"]) == (4, 9, 2, 12)
 
 
