@@ -4,7 +4,8 @@ What happens to one equation on its way is the compiler's business (`programs` t
 this file puts the parts to work. It chooses how many patients share a vector, gives each thread its share of patients,
 solves again with pivoting whom the fixed order of pivots has failed, and says what it did.
 
-A result does not depend on the number of threads, nor on which other patients were asked for in the same call.
+A result does not depend on the number of threads, nor on which other patients were asked for in the same call: only
+one lane and several round differently, and up to three patients take one.
 """
 
 from __future__ import annotations
@@ -218,7 +219,7 @@ class Engine:
         finite = np.isfinite(P).all(axis=1)
         bad = {} if finite.all() else {int(i): self._bad(P[i]) for i in np.flatnonzero(~finite)}
         chosen = np.flatnonzero(finite) if bad else np.arange(N)
-        width = lanes or (1 if len(chosen) <= FEW else default_lanes())
+        width = lanes or (1 if N <= FEW else default_lanes())  # by all who were asked: a bad one changes no other
         out, kept = np.empty((N, m, len(self.system.report))), np.empty((N if states else 0, m, n))
         status, steps, rejected = np.zeros((3, N), np.int64)
         until = np.zeros(N)

@@ -19,6 +19,7 @@ from .autonomous import autonomous
 from .codegen import CODE_VERSION
 from .compiled import ByDigest, Compiled
 from .engine import Engine, Run
+from .machine import default_lanes
 from .reduce import reduced
 from .system import build_system
 
@@ -53,7 +54,9 @@ class Focused:
         rtol, atol : tolerances
         threads : how many
         """
-        return self.engine.run(p[:, self.primary], self.translated(records), times, rtol, atol, threads=threads)
+        lanes = default_lanes()  # however few: the last chunk of a population rounds as the others do
+        kept = np.ascontiguousarray(p[:, self.primary])
+        return self.engine.run(kept, self.translated(records), times, rtol, atol, lanes=lanes, threads=threads)
 
     def translated(self, records: Records) -> Records:
         """Records of the reduced system: what changes nothing that is left never happens."""
