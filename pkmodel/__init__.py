@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "model": ("Model", "Parameter"),
-    "library": ("list_models", "list_protocols", "list_studies", "load_model"),
+    "library": ("list_models", "list_protocols", "list_studies"),
+    "assembly": ("assemble", "load_model"),
     "data": ("Curves", "Study", "load_study"),
     "composition": ("instantiate", "join"),
     "labelling": ("label",),
@@ -61,6 +62,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .assembly import assemble as assemble
+    from .assembly import load_model as load_model
     from .chains import Release as Release
     from .checks import check as check
     from .cohorts import cohort as cohort
@@ -98,7 +101,6 @@ if TYPE_CHECKING:
     from .library import list_models as list_models
     from .library import list_protocols as list_protocols
     from .library import list_studies as list_studies
-    from .library import load_model as load_model
     from .main_job import run as run
     from .model import Model as Model
     from .model import Parameter as Parameter

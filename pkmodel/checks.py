@@ -176,7 +176,7 @@ def _flow_balance(model: Model) -> list[Finding]:
         if f.carrier is None:
             continue
         for end, sign in ((f.target, 1), (f.source, -1)):
-            if end in drained and end != OUTSIDE:
+            if end in drained and end != OUTSIDE and end not in model.ports:  # a port's other flows are elsewhere
                 nodes[end] = nodes.get(end, sp.Integer(0)) + sign * f.carrier
     problems = []
     for node, net in nodes.items():

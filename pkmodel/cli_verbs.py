@@ -62,8 +62,8 @@ def _half_life(hours: float) -> str:
 
 def check_model(name: str) -> bool:
     """Print what can be proved about a model and how its reference numbers come out; whether all hold."""
+    from .assembly import load_model
     from .checks import check
-    from .library import load_model
     from .reference import run_checks
 
     model = load_model(name)
@@ -95,8 +95,8 @@ def simulate_model(
 ) -> None:
     """Print observables at ten times and their integrals; write them where asked."""
     _check_files(out, (".nc", ".csv", *_PICTURES))
+    from .assembly import load_model
     from .labelling import label
-    from .library import load_model
     from .regimen import Regimen
     from .simulation import simulate
 

@@ -56,7 +56,7 @@ def cohort(
     import pandas as pd
 
     if isinstance(model, str):
-        from .library import load_model
+        from .assembly import load_model
 
         model = load_model(model)
     if n < 1:

@@ -68,6 +68,9 @@ def join(*models: Model, name: str = "") -> Model:
         timing=timing,
         events=events,
         references=tuple(dict.fromkeys(r for m in models for r in m.references)),
+        requirements=tuple(dict.fromkeys(r for m in models for r in m.requirements)),
+        ports=tuple(dict.fromkeys(p for m in models for p in m.ports)),
+        shared=tuple(dict.fromkeys(s for m in models for s in m.shared)),
         checks=(),
         **whole,
     )
@@ -76,11 +79,11 @@ def join(*models: Model, name: str = "") -> Model:
 def _merge[T](ours: Mapping[str, T], theirs: Mapping[str, T], who: str) -> dict[str, T]:
     merged = dict(ours)
     for name, part in theirs.items():
-        merged[name] = _agree(merged[name], part, f"{who} {name}") if name in merged else part
+        merged[name] = agree(merged[name], part, f"{who} {name}") if name in merged else part
     return merged
 
 
-def _agree(a: Any, b: Any, who: str) -> Any:
+def agree(a: Any, b: Any, who: str) -> Any:
     """The part that both models mean, or an error that says in what they differ."""
     if a.unit != b.unit and dimension(a.unit) != dimension(b.unit):
         raise ModelError(

@@ -11,12 +11,9 @@ import difflib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from .errors import LibraryError
-
-if TYPE_CHECKING:
-    from .model import Model
 
 Kind = Literal["model", "study", "protocol"]
 
@@ -145,23 +142,3 @@ def _toml_files(folder: Traversable) -> list[Traversable]:
         elif entry.name.endswith(".toml"):
             inside.append(entry)
     return inside
-
-
-def load_model(name: str | Path) -> Model:
-    """Read a model by name or from a file.
-
-    Parameters
-    ----------
-    name : name as listed by ``list_models()``, or a path [text]
-
-    Raises
-    ------
-    LibraryError
-        There is no such model.
-    ModelError, UnitError
-        The file does not hold together; the message names the file and the part.
-    """
-    from .model_file import model_from_toml
-
-    entry = find("model", name)
-    return model_from_toml(entry.read_text(encoding="utf-8"), entry.name)

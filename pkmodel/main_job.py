@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .assembly import load_model
 from .data import Curves, Study, load_study
 from .dosimetry.absorbed import Mass, dose
 from .dosimetry.integration import integrate
@@ -37,7 +38,6 @@ from .evidence import (
 )
 from .inference.fitting import fit as fit_curves
 from .inference.protocol import Protocol, load_protocol
-from .library import load_model
 from .model import Model
 
 if TYPE_CHECKING:

@@ -18,7 +18,20 @@ import sympy as sp
 
 from .errors import ModelError, UnitError, did_you_mean
 from .expressions import TIME, check_name, symbol, to_text
-from .parts import KINDS, OUTSIDE, STATUSES, TIMING, Compartment, Event, Flow, Input, Observable, Parameter
+from .parts import (
+    KINDS,
+    OUTSIDE,
+    STATUSES,
+    TIMING,
+    Compartment,
+    Event,
+    Flow,
+    Input,
+    Observable,
+    Parameter,
+    Requirement,
+)
+from .requirements import meet
 from .units import dimension, factor, quantity
 
 __all__ = [
@@ -33,6 +46,7 @@ __all__ = [
     "Model",
     "Observable",
     "Parameter",
+    "Requirement",
 ]
 
 
@@ -43,6 +57,8 @@ class Model:
     `administration` maps the name of a route to the fraction that each compartment receives, `timing` to the lag
     before a dose enters and the time it takes, where the route has them.
     `scope` is "region" when the model describes one region and is repeated for each measured one.
+    `ports` and `shared` matter where it is a layer of an assembled model: compartments of a neighbour, and names that
+    all organs have in common. `tracer` says how an agent is given: nuclide, activity, amount, daughters.
     """
 
     name: str
@@ -59,6 +75,10 @@ class Model:
     derived: Mapping[str, Parameter] = field(default_factory=dict)  # results such as VT, computed after a fit
     references: tuple[str, ...] = ()
     checks: tuple[Mapping[str, Any], ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    ports: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    tracer: Mapping[str, Any] = field(default_factory=dict)
     nuclide: str = ""  # set by `label`
     origin: str = field(default="", compare=False)  # file the model came from, for messages
 
@@ -250,6 +270,9 @@ class Model:
                 )
                 for e in self.events
             ),
+            requirements=tuple(replace(r, condition=formula(r.condition)) for r in self.requirements),
+            ports=tuple(map(new, self.ports)),
+            shared=tuple(map(new, self.shared)),
             checks=(),  # reference numbers belong to the names they were written with
         )
 
@@ -335,8 +358,15 @@ def validate(model: Model) -> None:
                 )
     if model.scope not in ("body", "region"):
         raise ModelError(f"{who}: scope {model.scope!r} is not known; allowed: body, region")
+    for name in (*model.ports, *model.shared):
+        if name not in (model.compartments if name in model.ports else model.symbols):
+            raise ModelError(
+                f"{who}: port or shared name {name!r}: no such part{did_you_mean(name, model.symbols)}; a port is a "
+                "compartment"
+            )
     _formula_order(model)
     _validate_symbols(model)
+    meet(model.requirements, model.parameters, who)
 
 
 def _validate_symbols(model: Model) -> None:
@@ -424,3 +454,5 @@ def iterate_expressions(model: Model) -> Iterator[tuple[str, sp.Expr]]:
     for route, times in model.timing.items():
         for key, e in times.items():
             yield f"administration {route}: {key}", e
+    for r in model.requirements:
+        yield f"requirement {r.condition}", r.condition

@@ -18,18 +18,21 @@ import sympy as sp
 from .dimensions import infer_observable_units
 from .errors import ModelError, UnitError, did_you_mean
 from .expressions import check_name, parse, parse_condition, to_text
-from .model import OUTSIDE, TIMING, Compartment, Event, Flow, Input, Model, Observable, Parameter
+from .model import OUTSIDE, TIMING, Compartment, Event, Flow, Input, Model, Observable, Parameter, Requirement
 from .units import split
 
 _TOP = (
-    "name title scope parameters compartments flows observables inputs administration events derived references check"
+    "name title scope parameters compartments flows observables inputs administration events derived references check "
+    "require ports shared tracer"
 ).split()
+COMPOSING = tuple("parts layers table set sums connect organs".split())  # words of a file that is put together
 _PARAMETER = "value unit formula lower upper cv meaning source status fixed".split()
 _COMPARTMENT = "unit region initial kind receptor meaning".split()
 _FLOW = "from to rate name carrier".split()
 _OBSERVABLE = "formula unit meaning".split()
 _INPUT = "unit delay meaning".split()
 _EVENT = "when set name delay priority persistent initial_value use_trigger_values".split()
+_REQUIRE = ("that", "why")
 _CHECK = "regimen time expect rtol atol source nuclide cold amount into inputs input_time parameters quantity".split()
 
 
@@ -63,6 +66,11 @@ def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
     who = origin or name or "model"
     if not name:
         raise ModelError(f"{who}: a model needs a name")
+    if composed := [k for k in COMPOSING if k in raw]:
+        raise ModelError(
+            f"{who}: {', '.join(composed)}: a model put together from others is read with load_model(path) or made "
+            "with assemble(...)"
+        )
     _known_keys(raw, _TOP, who)
     parameters_raw = _table(raw, "parameters", who)
     compartments_raw = _table(raw, "compartments", who)
@@ -73,7 +81,9 @@ def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
     known = [*parameters_raw, *compartments_raw, *inputs_raw]
 
     compartments = {n: _compartment(n, v, list(parameters_raw), who) for n, v in compartments_raw.items()}
-    parameters = {n: _parameter(n, v, list(parameters_raw), f"{who}: parameter {n}") for n, v in parameters_raw.items()}
+    parameters = {
+        n: read_parameter(n, v, list(parameters_raw), f"{who}: parameter {n}") for n, v in parameters_raw.items()
+    }
     flows = tuple(_flow(f, known, who) for f in _list(raw, "flows", who))
     model = Model(
         name=name,
@@ -105,11 +115,15 @@ def model_from_dict(raw: Mapping[str, Any], origin: str = "") -> Model:
         },
         events=tuple(_event(e, known, who) for e in _list(raw, "events", who)),
         derived={
-            n: _parameter(n, v, list(parameters_raw), f"{who}: derived {n}")
+            n: read_parameter(n, v, list(parameters_raw), f"{who}: derived {n}")
             for n, v in _table(raw, "derived", who).items()
         },
         references=tuple(str(r) for r in _list(raw, "references", who)),
         checks=tuple(_check(c, who) for c in _list(raw, "check", who)),
+        requirements=tuple(_require(r, list(parameters_raw), who) for r in _list(raw, "require", who)),
+        ports=tuple(_list(raw, "ports", who)),
+        shared=tuple(_list(raw, "shared", who)),
+        tracer=dict(_table(raw, "tracer", who)),
         origin=origin,
     )
     return infer_observable_units(model)
@@ -163,7 +177,14 @@ def _list(raw: Mapping[str, Any], key: str, who: str) -> list[Any]:
     return list(value)
 
 
-def _parameter(name: str, raw: Any, known: list[str], who: str) -> Parameter:
+def read_parameter(name: str, raw: Any, known: Iterable[str], who: str) -> Parameter:
+    """A parameter from the words of a file: a table, or text such as ``"0.30 L/h"``.
+
+    Raises
+    ------
+    ModelError, UnitError
+        A key is not known, a number is none, or there is no unit.
+    """
     if isinstance(raw, str):
         value, unit = split(raw, who, example="0.30 L/h")
         raw = {"value": value, "unit": unit}
@@ -273,6 +294,15 @@ def _event(raw: Any, known: list[str], who: str) -> Event:
     )
 
 
+def _require(raw: Any, known: list[str], who: str) -> Requirement:
+    if not isinstance(raw, Mapping) or "that" not in raw:
+        raise ModelError(f"{who}: [[require]] is a table with 'that' (a condition) and 'why', found {raw!r}")
+    _known_keys(raw, _REQUIRE, f"{who}: [[require]]")
+    return Requirement(
+        condition=parse_condition(raw["that"], known, f"{who}: [[require]]"), why=str(raw.get("why", ""))
+    )
+
+
 def _check(raw: Any, who: str) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
         raise ModelError(f"{who}: [[check]] must be a table, found {raw!r}")
@@ -292,6 +322,12 @@ def model_to_toml(model: Model) -> str:
         lines.append(f"scope = {_quote(model.scope)}")
     if model.references:
         lines.append("references = [" + ", ".join(_quote(r) for r in model.references) + "]")
+
+    for key in ("ports", "shared"):
+        if names := getattr(model, key):
+            lines.append(f"{key} = {_value(names)}")
+    if model.tracer:
+        lines.append(f"tracer = {_value(model.tracer)}")
 
     def parameter(p: Parameter) -> dict[str, Any]:
         return {
@@ -342,6 +378,8 @@ def model_to_toml(model: Model) -> str:
         about |= {k: None if getattr(e, k) else False for k in _EVENT[-3:]}
         lines += [f"{k} = {_value(v)}" for k, v in about.items() if v is not None and v != ""]
     lines += _section("derived", {n: parameter(p) for n, p in model.derived.items()})
+    for r in model.requirements:
+        lines += ["", "[[require]]", f"that = {_quote(to_text(r.condition))}", f"why = {_quote(r.why)}"]
     for check in model.checks:
         lines += ["", "[[check]]", *(f"{k} = {_value(v)}" for k, v in check.items())]
     return "\n".join(lines) + "\n"

@@ -99,6 +99,14 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """A condition that the values of the parameters must meet, and why."""
+
+    condition: Boolean
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happens when a condition becomes true: after `delay`, numbers are set.
 

@@ -13,12 +13,13 @@ from .errors import ModelError, SimulationError, did_you_mean
 from .labelling import label
 from .model import Model
 from .regimen import Regimen
+from .requirements import number
 from .simulation import Problem, prepare
 from .solve.linear import integral_to_infinity
 from .solve.status import MESSAGES, Status
 from .units import convert, dimension, factor, quantity
 
-QUANTITIES = ("value", "integral", "integral to infinity")
+QUANTITIES = ("value", "integral", "integral to infinity", "parameter")
 RTOL = 1e-6
 _LONGEST = 1e9  # [h]; a model that has not emptied by then never does
 _SETTLED = 1e-10  # relative change of an integral when the horizon is doubled
@@ -77,6 +78,8 @@ def _run(model: Model, row: Mapping[str, Any], number: int) -> list[Reference]:
     if what not in QUANTITIES:
         raise ModelError(f"{who}: quantity {what!r} is not known; allowed: {', '.join(QUANTITIES)}")
     model = model.replace(**row.get("parameters", {}))
+    if what == "parameter":
+        return _parameters(model, row, who)
     if "nuclide" in row:
         model = label(model, row["nuclide"], cold=row.get("cold", False))
     regimen = Regimen.nothing()
@@ -113,6 +116,31 @@ def _run(model: Model, row: Mapping[str, Any], number: int) -> list[Reference]:
         )
         for name, number in expected.items()
     ]
+
+
+def _parameters(model: Model, row: Mapping[str, Any], who: str) -> list[Reference]:
+    """Values of formulas: the worked checks of a law."""
+    known: dict[str, Any] = {}
+    out = []
+    for name, expected in row["expect"].items():
+        if name not in model.parameters:
+            raise ModelError(f"{who}: expect {name!r} is not a parameter{did_you_mean(name, model.parameters)}")
+        got = number(name, model.parameters, known)
+        if got is None:
+            raise ModelError(f"{who}: {name} has no value; give what it is made of in parameters = {{ ... }}")
+        unit = model.parameters[name].unit
+        out.append(
+            Reference(
+                name=f"{model.name}: {name}",
+                expected=float(expected),
+                got=float(got) / factor(unit),
+                rtol=float(row.get("rtol", 0.0 if "atol" in row else RTOL)),
+                atol=float(row.get("atol", 0.0)),
+                unit=unit,
+                source=str(row["source"]),
+            )
+        )
+    return out
 
 
 def _hours(text: str, who: str) -> float:

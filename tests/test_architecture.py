@@ -17,8 +17,8 @@ MAX_LINES = 500
 
 FLOORS: dict[int, str] = {
     0: "errors units expressions nuclides progress solve transport",
-    1: "parts model model_file dimensions composition",
-    2: "labelling chains daughters checks identifiability library sbml compiler",
+    1: "parts model model_file dimensions composition requirements",
+    2: "labelling chains daughters checks identifiability library assembly sbml compiler",
     3: "regimen dosing events recording exact steady_state covariates inputs problem simulation triggers trigger_walk "
     "preparation part_store populations petab reference observation data formats",
     4: "inference",

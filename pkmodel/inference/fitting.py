@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..assembly import load_model
 from ..data import Curves, Study
 from ..errors import FitError
 from ..labelling import label
-from ..library import load_model
 from ..model import Model
 from ..units import dimension
 from .binding import build_likelihood

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pkmodel.assembly import load_model
 from pkmodel.composition import join
-from pkmodel.library import load_model
 from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.simulation import simulate

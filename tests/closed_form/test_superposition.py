@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pkmodel.assembly import load_model
 from pkmodel.composition import join
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.regimen import Administration, Regimen

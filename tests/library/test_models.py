@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pkmodel.assembly import load_model
 from pkmodel.checks import check
 from pkmodel.errors import ModelError
 from pkmodel.labelling import label
-from pkmodel.library import list_models, load_model
+from pkmodel.library import list_models
 from pkmodel.model import STATUSES
 from pkmodel.model_file import model_from_toml, model_to_toml
 from pkmodel.reference import run_checks

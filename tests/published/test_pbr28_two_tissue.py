@@ -15,11 +15,11 @@ import pytest
 from scipy.optimize import least_squares
 from synthetic import Array, curve, curves, protocol
 
+from pkmodel.assembly import load_model
 from pkmodel.data import Curves
 from pkmodel.inference.fitting import fit
 from pkmodel.inference.result import Fit
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import prepare
 from support import report, shared

@@ -14,8 +14,8 @@ import pytest
 import xarray as xr
 from scipy.integrate import solve_ivp
 
+from pkmodel.assembly import load_model
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.reference import integrals_to_infinity
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import simulate

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from synthetic import curve, curves, protocol
 
+from pkmodel.assembly import load_model
 from pkmodel.data import Curves, load_study
 from pkmodel.errors import FitError, LibraryError, ModelError, PkmodelError, UnitError
 from pkmodel.inference.fitting import fit
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 
 T = np.array([2.0, 24.0, 72.0, 120.0])
 Y = np.array([20.0, 15.0, 6.0, 3.0])

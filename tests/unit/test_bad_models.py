@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pkmodel.assembly import load_model
 from pkmodel.checks import check
 from pkmodel.errors import ExpressionError, LibraryError, ModelError, PkmodelError, UnitError
-from pkmodel.library import load_model
 from pkmodel.model_file import model_from_dict, model_from_toml
 
 GOOD = """

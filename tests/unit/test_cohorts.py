@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pkmodel.assembly import load_model
 from pkmodel.cohorts import cohort
 from pkmodel.errors import SimulationError
-from pkmodel.library import load_model
 from pkmodel.model import Parameter
 from support import report
 

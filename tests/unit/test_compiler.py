@@ -16,6 +16,7 @@ import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pkmodel.assembly import load_model
 from pkmodel.compiler.cache import cache_folder, cached_module
 from pkmodel.compiler.codegen import generate
 from pkmodel.compiler.compiled import Compiled, compile_model
@@ -23,7 +24,6 @@ from pkmodel.compiler.derivative import derivative
 from pkmodel.compiler.system import build_system
 from pkmodel.compiler.tape_reference import evaluate as evaluate_tape
 from pkmodel.expressions import evaluate, parse, symbol
-from pkmodel.library import load_model
 from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.simulation import simulate

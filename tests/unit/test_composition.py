@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pkmodel.assembly import load_model
 from pkmodel.checks import check
 from pkmodel.composition import instantiate, join
 from pkmodel.errors import ModelError, UnitError
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.regimen import Regimen

@@ -10,13 +10,14 @@ import pytest
 import sympy as sp
 from numpy.typing import NDArray
 
+from pkmodel.assembly import load_model
 from pkmodel.compiler.autonomous import autonomous
 from pkmodel.compiler.engine import Engine
 from pkmodel.compiler.system import build_system
 from pkmodel.expressions import symbol
 from pkmodel.inputs import InputCurve
 from pkmodel.labelling import label
-from pkmodel.library import list_models, load_model
+from pkmodel.library import list_models
 from pkmodel.model import Model
 from pkmodel.problem import Problem, Solution, records_of
 from pkmodel.regimen import Administration, Regimen

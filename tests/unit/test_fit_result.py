@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 from synthetic import curve, curves, protocol
 
+from pkmodel.assembly import load_model
 from pkmodel.data import load_study
 from pkmodel.errors import FitError
 from pkmodel.inference.fitting import fit
 from pkmodel.inference.result import Fit
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.nuclides import nuclide
 from support import report
 

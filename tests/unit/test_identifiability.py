@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
+from pkmodel.assembly import load_model
 from pkmodel.errors import ModelError
 from pkmodel.expressions import parse, symbol, to_text
 from pkmodel.identifiability import Dose, identify
@@ -19,7 +20,6 @@ from pkmodel.identifiability.plan import Plan
 from pkmodel.identifiability.residues import PRIMES, Point
 from pkmodel.identifiability.series import Series
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.model import Compartment, Flow, Model, Observable, Parameter
 from pkmodel.model_file import model_from_dict
 from pkmodel.regimen import Regimen

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import sympy as sp
 
+from pkmodel.assembly import load_model
 from pkmodel.checks import check
 from pkmodel.errors import ModelError, NuclideError, PkmodelError
 from pkmodel.expressions import parse, symbol
 from pkmodel.labelling import _as_written, carriers, label
-from pkmodel.library import load_model
 from pkmodel.model import Compartment, Flow, Model, Observable
 from pkmodel.model_file import model_from_dict
 from pkmodel.nuclides import nuclide

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from synthetic import Array, curve, curves, protocol
 
+from pkmodel.assembly import load_model
 from pkmodel.inference.binding import build_likelihood
 from pkmodel.inference.fitting import fit
 from pkmodel.inference.likelihood import Likelihood
 from pkmodel.inference.measured_inputs import read_inputs
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.regimen import Regimen
 from pkmodel.simulation import simulate
 from support import report

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from synthetic import Array, curve, curves, protocol
 
+from pkmodel.assembly import load_model
 from pkmodel.data import Curves
 from pkmodel.errors import DataError, FitError, PkmodelError
 from pkmodel.inference.fitting import fit
@@ -15,7 +16,6 @@ from pkmodel.inference.measured_inputs import read_inputs
 from pkmodel.inference.result import Fit
 from pkmodel.inputs import InputCurve
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.nuclides import nuclide
 from support import report
 

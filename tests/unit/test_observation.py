@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from synthetic import Array, curve
 
+from pkmodel.assembly import load_model
 from pkmodel.errors import DataError
 from pkmodel.formats.curve import Curve
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.model import Model
 from pkmodel.nuclides import nuclide
 from pkmodel.observation import Mode, observe

@@ -10,6 +10,7 @@ import pytest
 import sympy as sp
 from numpy.typing import NDArray
 
+from pkmodel.assembly import load_model
 from pkmodel.compiler import programs as module
 from pkmodel.compiler.autonomous import Autonomous, autonomous
 from pkmodel.compiler.programs import Programs, equations, programs
@@ -18,7 +19,6 @@ from pkmodel.compiler.system import System, build_system
 from pkmodel.compiler.tape_reference import evaluate
 from pkmodel.errors import ModelError
 from pkmodel.expressions import parse, symbol
-from pkmodel.library import load_model
 from support import report, shared
 
 Array = NDArray[np.float64]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from pkmodel.assembly import load_model
 from pkmodel.errors import FitError, PkmodelError, UnitError
 from pkmodel.inference.protocol import ErrorModel, Free, load_protocol, protocol_from_dict
-from pkmodel.library import list_protocols, load_model
+from pkmodel.library import list_protocols
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"fre": {}}, "key 'fre' is not known; did you mean 'free'"),

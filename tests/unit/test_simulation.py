@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pkmodel.assembly import load_model
 from pkmodel.errors import ModelError, SimulationError
 from pkmodel.labelling import label
-from pkmodel.library import load_model
 from pkmodel.model import Model
 from pkmodel.model_file import model_from_dict
 from pkmodel.nuclides import nuclide
