@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
@@ -13,6 +14,7 @@ from .dimensions import check_condition, dimension_of, multiply, symbol_dimensio
 from .errors import PkmodelError
 from .expressions import TIME, symbol, to_text
 from .model import OUTSIDE, Compartment, Model, iterate_expressions
+from .requirements import number
 from .units import Dimension, dimension
 
 
@@ -179,28 +181,47 @@ def _flow_balance(model: Model) -> list[Finding]:
             if end in drained and end != OUTSIDE and end not in model.ports:  # a port's other flows are elsewhere
                 nodes[end] = nodes.get(end, sp.Integer(0)) + sign * f.carrier
     problems = []
+    formulas = {symbol(n): p.formula for n, p in model.parameters.items() if p.formula is not None}
+    order = [s for s in reversed(model.resolution) if s in formulas]  # what uses others before what is used
     for node, net in nodes.items():
-        rest = sp.simplify(net.xreplace(model.resolved))
-        if rest != 0:
-            values = {symbol(n): p.canonical for n, p in model.parameters.items() if p.value is not None}
-            number = rest.subs(values)
-            amount = f" = {float(number):+.4g} L/h" if number.is_number else ""
+        rest, left = sp.expand(net), _number(net, model)
+        scale = _number(sp.Add(*map(abs, sp.Add.make_args(net))), model)
+        off = left is not None and scale is not None and abs(left) > 1e-9 * scale
+        for s in order:  # one at a time: the sum of all flows cancels before the flows are written out
+            if rest == 0 or off:
+                break
+            if s in rest.free_symbols:
+                rest = sp.expand(rest.xreplace({s: formulas[s]}))
+        if off or (rest != 0 and sp.simplify(rest) != 0):
+            amount = f" = {left:+.4g} L/h" if left is not None else ""
             problems.append(f"{node}: in minus out is {to_text(rest)}{amount}")
     if not nodes:
         return []
     return [Finding("flow balance", not problems, "; ".join(problems) or f"{len(nodes)} nodes, proved")]
 
 
+def _number(e: sp.Expr, model: Model, others: Mapping[sp.Symbol, float] | None = None) -> float | None:
+    """Value of an expression in canonical units; None where a parameter has none."""
+    known: dict[str, sp.Expr | None] = {}
+    values = {
+        s: sp.Float(others[s]) if others and s in others else number(s.name, model.parameters, known)
+        for s in e.free_symbols
+    }
+    if any(v is None for v in values.values()):
+        return None
+    worked_out = e.xreplace(values)
+    return float(worked_out) if worked_out.is_number and worked_out.is_real else None
+
+
 def _doses(model: Model) -> list[Finding]:
     """No route gives more than the dose: joined models may each send a route of one name to a place of their own."""
     problems = []
-    values = {symbol(n): p.canonical for n, p in model.parameters.items() if p.value is not None}
-    values |= {s: 1.0 for s in values if s.name.startswith("mbq_per_nmol")}  # activity of a daughter, as atoms
+    atoms = {symbol(n): 1.0 for n in model.parameters if n.startswith("mbq_per_nmol")}  # a daughter's, as atoms
     for route, parts in model.administration.items():
         pure = [e for c, e in parts.items() if not _per_volume(model.compartments[c])]
-        total = sp.Add(*pure).xreplace(model.resolved).subs(values)
-        if total.is_number and float(total) > 1 + 1e-9:
-            problems.append(f"{route} gives {float(total):.4g} times the dose, to {', '.join(parts)}")
+        total = _number(sp.Add(*pure), model, atoms)
+        if total is not None and total > 1 + 1e-9:
+            problems.append(f"{route} gives {total:.4g} times the dose, to {', '.join(parts)}")
     if not model.administration:
         return []
     return [Finding("doses", not problems, "; ".join(problems) or "no route gives more than the dose")]
@@ -209,21 +230,26 @@ def _doses(model: Model) -> list[Finding]:
 def _empty_compartments(model: Model) -> Finding:
     """A compartment that is empty cannot lose anything; otherwise amounts would become negative."""
     problems = []
-    values = {symbol(n): 1.0 if p.value is None else p.canonical for n, p in model.parameters.items()}
+    open_ = {n: replace(p, value=1.0) for n, p in model.parameters.items() if p.value is None and p.formula is None}
+    parameters = {**model.parameters, **open_}
+    known: dict[str, sp.Expr | None] = {}
+    values = {symbol(n): number(n, parameters, known) for n in parameters}
     probe = {symbol(c): sp.Rational(7 + 3 * k, 10) for k, c in enumerate(model.compartments)}
-    room = [c.receptor.xreplace(model.resolved).subs(values) for c in model.compartments.values() if c.receptor]
+    room = [c.receptor.xreplace(values) for c in model.compartments.values() if c.receptor]
     if small := [float(r) for r in room if r.is_number and float(r) > 0]:  # no more ligand than the receptors can hold
         share = min(1.0, 0.5 * min(small) / float(sum(probe.values())))
         probe = {s: value * sp.Rational(share) for s, value in probe.items()}
     probe |= {symbol(i): sp.Rational(9, 10) for i in model.inputs} | {symbol(TIME): sp.Integer(1)}
-    for c in model.compartments.values():
-        empty = symbol(c.name)
-        outflow = [f.rate for f in model.flows if f.source == c.name]
-        inflow = [f.rate for f in model.flows if f.target == c.name]
-        lost = (sp.Add(*outflow) - sp.Add(*inflow)).xreplace(model.resolved).subs(empty, 0)
-        number = lost.subs({k: v for k, v in probe.items() if k != empty}).subs(values)
-        if number.is_number and number.is_real and float(number) > 1e-12:
-            problems.append(f"{c.name} loses {to_text(lost)} when it is empty")
+    net: dict[str, list[sp.Expr]] = {c: [] for c in model.compartments}
+    for f in model.flows:
+        for end, sign in ((f.source, 1), (f.target, -1)):
+            if end != OUTSIDE:
+                net[end].append(sign * f.rate)
+    for c, rates in net.items():
+        lost = sp.Add(*rates).xreplace({symbol(c): sp.Integer(0)})
+        got = lost.xreplace({**values, **probe})
+        if got.is_number and got.is_real and float(got) > 1e-12:
+            problems.append(f"{c} loses {to_text(lost)} when it is empty")
     return Finding("signs", not problems, "; ".join(problems) or "no flow out of an empty compartment")
 
 

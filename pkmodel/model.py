@@ -118,11 +118,16 @@ class Model:
     def resolved(self) -> dict[sp.Symbol, sp.Expr]:
         """Formula parameters written out in primary ones, in order of dependence."""
         done: dict[sp.Symbol, sp.Expr] = {}
-        for name in _formula_order(self):
-            formula = self.parameters[name].formula
+        for s in self.resolution:
+            formula = self.parameters[s.name].formula
             assert formula is not None
-            done[symbol(name)] = formula.xreplace(done)
+            done[s] = formula.xreplace(done)
         return done
+
+    @cached_property
+    def resolution(self) -> tuple[sp.Symbol, ...]:
+        """Formula parameters, each after those it uses."""
+        return tuple(symbol(n) for n in _formula_order(self))
 
     @cached_property
     def digest(self) -> str:

@@ -178,6 +178,13 @@ def _parameters(
             taken[name] = found
             inside = found.formula.free_symbols if found.formula is not None else ()
             queue += [s.name for s in sorted(inside, key=str)]
+    if not rows:  # a fragment leaves out what only a whole model can work out
+        while loose := [
+            n
+            for n, p in taken.items()
+            if n not in own and p.formula is not None and not {s.name for s in p.formula.free_symbols} <= taken.keys()
+        ]:
+            taken = {n: p for n, p in taken.items() if n not in loose}
     _complain(root, [n for n in missing if n not in whole["compartments"]], rows, made, taken, table)
     if unknown := [n for n in last if n not in taken and not (valued(own.get(n)) or n in made.parameters or n in sums)]:
         near = did_you_mean(unknown[0], {*taken, *made.parameters})
