@@ -24,6 +24,8 @@ def _rows() -> list[tuple[str, str, str]]:
 def _parameters(table: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows of every ``[parameters]`` and ``[derived]`` table of a file, however deep it lies."""
     for key, value in table.items():
+        if key == "check":  # its parameters are values for a test
+            continue
         if key in ("parameters", "derived") and isinstance(value, dict):
             for name, row in value.items():
                 # the short form is text, "0.30 L/h"
