@@ -16,6 +16,8 @@ _WHERE = {
     "data": ("Curves", "Study", "load_study"),
     "composition": ("instantiate", "join"),
     "labelling": ("label",),
+    "agents": ("load_agent", "regimen_of"),
+    "patients": ("patient",),
     "chains": ("Release",),
     "identifiability": ("identify",),
     "sbml.reader": ("read_sbml",),
@@ -62,6 +64,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .agents import load_agent as load_agent
+    from .agents import regimen_of as regimen_of
     from .assembly import assemble as assemble
     from .assembly import load_model as load_model
     from .chains import Release as Release
@@ -108,6 +112,7 @@ if TYPE_CHECKING:
     from .model_file import model_from_toml as model_from_toml
     from .model_file import model_to_toml as model_to_toml
     from .nuclides import nuclide as nuclide
+    from .patients import patient as patient
     from .petab import read_petab as read_petab
     from .regimen import Administration as Administration
     from .regimen import Regimen as Regimen

@@ -110,6 +110,8 @@ def label(
             **{f"{r}_cold": {str(chill[c]): e for c, e in parts.items()} for r, parts in routes.items() if cold},
         },
         checks=(),
+        ports=(),  # what is labelled is no layer of another model any more
+        shared=(),
         nuclide=n.name,
     )
     if chain is None:

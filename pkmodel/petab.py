@@ -152,7 +152,7 @@ class PetabProblem:
     @cached_property
     def _system(self) -> Autonomous:
         plain = replace(self.model, observables={})
-        return autonomous(build_system(plain), report=tuple(self.model.compartments))
+        return autonomous(build_system(plain), report=tuple(self.model.compartments), states=True)
 
     @cached_property
     def _engine(self) -> Engine:

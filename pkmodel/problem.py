@@ -144,7 +144,7 @@ class Problem:
     @cached_property
     def engine(self) -> Engine:
         """The solver of nonlinear models, which reports every state; made when first asked for."""
-        return self.compiled.engine(self.infused, self.compiled.states)
+        return self.compiled.engine(self.infused, self.compiled.states, states=True)
 
     @cached_property
     def _fixed(self) -> Fixed | None:

@@ -19,8 +19,8 @@ FLOORS: dict[int, str] = {
     0: "errors units expressions nuclides progress solve transport",
     1: "parts model model_file dimensions composition requirements",
     2: "labelling chains daughters checks identifiability library assembly sbml compiler",
-    3: "regimen dosing events recording exact steady_state covariates inputs problem simulation triggers trigger_walk "
-    "preparation part_store populations petab reference observation data formats",
+    3: "regimen agents dosing events recording exact steady_state covariates inputs problem simulation triggers "
+    "trigger_walk preparation part_store populations petab reference observation data formats size_affinity",
     4: "inference",
     5: "dosimetry",
     6: "cohorts trials",
@@ -99,7 +99,7 @@ def _is_ours(module: str) -> bool:
 
 def _draws_itself(found: Import) -> bool:
     """``result.plot()`` may reach up to the drawing code, when it is called and not before."""
-    return _part(found.module) == "plot" and not found.at_the_top
+    return _part(found.module) in ("plot", "plot_formats") and not found.at_the_top
 
 
 def _where(module: str, found: Import) -> str:

@@ -49,7 +49,12 @@ def slope_of(name: str) -> str:
 
 
 def autonomous(
-    system: System, *, infused: tuple[str, ...] = (), report: tuple[str, ...] | None = None, switched: bool = False
+    system: System,
+    *,
+    infused: tuple[str, ...] = (),
+    report: tuple[str, ...] | None = None,
+    states: bool = False,
+    switched: bool = False,
 ) -> Autonomous:
     """Make a system autonomous.
 
@@ -59,6 +64,7 @@ def autonomous(
     infused : routes by which something is infused; each gets a parameter, `rate_of` it
     report : names of observables, of their integrals (`integral_of`), states or inputs; by default all observables,
         then all their integrals
+    states : whether `report` names states, of which an observable may have the name
     switched : whether conditions on time become parameters, which records must then set (`switches`)
 
     Returns
@@ -95,7 +101,7 @@ def autonomous(
         primary=len(system.parameters),
         rates=(*changed[:cut], *extra_rates, *changed[cut:]),
         initial=(*start[:cut], *(sp.Integer(0) for _ in extra), *start[cut:]),
-        report=_reported(system, names),
+        report=_reported(system, names, states),
         report_names=names,
     )
 
@@ -111,9 +117,10 @@ def _report_names(system: System, report: tuple[str, ...] | None) -> tuple[str, 
     return (*system.observables, *map(integral_of, system.observables)) if report is None else report
 
 
-def _reported(system: System, names: tuple[str, ...]) -> tuple[sp.Expr, ...]:
+def _reported(system: System, names: tuple[str, ...], states: bool) -> tuple[sp.Expr, ...]:
     known = {n: symbol(n) for n in (*system.states, *system.inputs)}
-    known |= dict(zip(system.observables, system.observed, strict=True))
+    if not states:
+        known |= dict(zip(system.observables, system.observed, strict=True))
     for name in names:
         if name not in known:
             raise ModelError(f"no {name!r} to report{did_you_mean(name, known)}; known: {', '.join(known)}")

@@ -41,15 +41,18 @@ class Compiled:
         """Number of states before the integrals."""
         return len(self.states) - len(self.observables)
 
-    def engine(self, infused: tuple[str, ...] = (), report: tuple[str, ...] | None = None) -> Engine:
+    def engine(
+        self, infused: tuple[str, ...] = (), report: tuple[str, ...] | None = None, states: bool = False
+    ) -> Engine:
         """Solver of the model as an autonomous system, for any model; made once, when first asked for.
 
         Parameters
         ----------
         infused : routes by which something is infused [text]
         report : what its runs report; default observables, then their integrals [text]
+        states : whether `report` names states
         """
-        return _engine(self.source, infused, report)
+        return _engine(self.source, infused, report, states)
 
     def initial(self, p: Array) -> Array:
         """Initial state, (n,)."""
@@ -170,11 +173,11 @@ def _compile(digest: str, model: ByDigest) -> Compiled:
 
 
 @lru_cache(maxsize=256)
-def _engine(model: ByDigest, infused: tuple[str, ...], report: tuple[str, ...] | None) -> Engine:
+def _engine(model: ByDigest, infused: tuple[str, ...], report: tuple[str, ...] | None, states: bool) -> Engine:
     system: Autonomous = autonomous(
-        build_system(model.model), infused=infused, report=report, switched=not model.model.events
+        build_system(model.model), infused=infused, report=report, states=states, switched=not model.model.events
     )
-    words = json.dumps([CODE_VERSION, model.model.digest, infused, report])
+    words = json.dumps([CODE_VERSION, model.model.digest, infused, report, states])
     return Engine(system, hashlib.sha256(words.encode()).hexdigest())
 
 

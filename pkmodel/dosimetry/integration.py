@@ -49,7 +49,9 @@ class _Region:
     notes: tuple[str, ...] = ()
 
 
-def integrate(source: Fit | Comparison | xr.Dataset, *, draws: int = 1000, seed: int = 0) -> TIA:
+def integrate(
+    source: Fit | Comparison | xr.Dataset, *, draws: int = 1000, seed: int = 0, nuclide_name: str = ""
+) -> TIA:
     """Integrate activity over all time.
 
     Parameters
@@ -57,6 +59,7 @@ def integrate(source: Fit | Comparison | xr.Dataset, *, draws: int = 1000, seed:
     source : a fit; a comparison (averaged over its models by Akaike weight); or a result of `simulate`
     draws : draws of the estimates [1]
     seed : of the draws [1]
+    nuclide_name : of a run with daughters: whose activity, ``"Bi-213"``; default the nuclide that was given [text]
 
     Returns
     -------
@@ -68,11 +71,13 @@ def integrate(source: Fit | Comparison | xr.Dataset, *, draws: int = 1000, seed:
     DoseError
         The model has no activity in MBq (label it), is driven by an input that ends, or never dies out.
     """
+    if nuclide_name and isinstance(source, Fit | Comparison):
+        raise DoseError(f"nuclide_name={nuclide_name!r}: a fit knows its own nuclide only; simulate the chain")
     if isinstance(source, Fit):
         return _of_fit(source, draws, seed)
     if isinstance(source, Comparison):
         return _average(source, draws, seed)
-    return _of_run(source)
+    return _of_run(source, nuclide_name)
 
 
 def _of_fit(fit: Fit, draws: int, seed: int) -> TIA:
@@ -273,29 +278,39 @@ def _widen(region: _Region, terms: int) -> _Region:
     )
 
 
-def _of_run(run: xr.Dataset) -> TIA:
-    """TIA of a simulation: its own integral and, after its end, physical decay alone (an upper bound of the tail)."""
-    name = str(run.attrs.get("nuclide", ""))
-    if not name:
+def _of_run(run: xr.Dataset, wanted: str) -> TIA:
+    """TIA of a simulation: its own integral and, after its end, physical decay alone (an upper bound of the tail).
+
+    After the end of a run a daughter is taken to decay with what feeds it, the nuclide that was given, where that lives
+    longer.
+    """
+    given = str(run.attrs.get("nuclide", ""))
+    if not given:
         raise DoseError("this run is of a model without a label, so its activity never decays: label it first")
-    decay = nuclide(name).decay_constant
+    name = nuclide(wanted).name if wanted else given
+    decay = min(nuclide(name).decay_constant, nuclide(given).decay_constant)
     seen = [v for v in run.data_vars if f"integral_{v}" in run]
     active = [v for v in seen if dimension(run[v].attrs["units"]) == dimension("MBq")]
-    organs = [v for v in active if run[v].attrs.get("nuclide", name) == name]
-    daughters = sorted({run[v].attrs["nuclide"] for v in active if v not in organs})
+    organs = [v for v in active if run[v].attrs.get("nuclide", given) == name]
+    daughters = sorted({run[v].attrs.get("nuclide", given) for v in active if v not in organs})
     if not organs:
-        raise DoseError(f"no observable of {run.attrs.get('model')} is an activity in MBq")
+        raise DoseError(
+            f"no observable of {run.attrs.get('model')} is an activity of {name} in MBq; of others: "
+            f"{', '.join(daughters) or 'none'}"
+        )
     inside = np.array([float(run[f"integral_{o}"][-1]) for o in organs])
     tail = np.array([float(run[o][-1]) for o in organs]) / decay
     total = inside + tail
     with np.errstate(invalid="ignore", divide="ignore"):
         beyond = np.where(total > 0, tail / total, 0.0)
-    notes = [n for o, b in zip(organs, beyond, strict=True) for n in _far(str(o), float(b))]
+    late = [f"{o} {100 * b:.0f} %" for o, b in zip(organs, beyond, strict=True) if b > FAR]
+    notes = [f"integral after the end of the run: {', '.join(late)}; a longer run says more"] if late else []
     if daughters:
         notes.append(f"of {name} alone: the run's own integrals of {', '.join(daughters)} are not in this TIA")
+    suffix = "" if name == given else f"_{name.replace('-', '')}"
     unknown = np.full((len(organs), 1), math.nan)
     return TIA.from_arrays(
-        [str(o) for o in organs],
+        [str(o).removesuffix(suffix) for o in organs],
         point=total,
         draws=total[:, None],
         rate_point=unknown,
@@ -306,6 +321,7 @@ def _of_run(run: xr.Dataset) -> TIA:
         nuclide=name,
         injected_activity=_given(run),
         method="integral of the run, physical decay after its end",
+        given=given if name != given else "",
         warnings=tuple(notes),
     )
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
+WHOLE_BODY = "whole_body"  # a region of this name is the sum of the others
 _ROUNDING = 1e-9  # an activity that stays for ever has exactly the physical mean life: allow for rounding
 
 
@@ -154,7 +155,8 @@ class TIA(_Result):
         needed = ("tia_point", "tia", "tiac_point", "tiac", "extrapolated_fraction")
         _check_names("TIA", self.data, (*needed, "rate_point", "share_point", "rate", "share"))
         _check_finite("TIA", self.data, ("tia_point", "tia"), "MBq h")
-        mean_life = 1.0 / find_nuclide(self.nuclide).decay_constant
+        given = str(self.data.attrs.get("given") or self.nuclide)  # of a daughter: the nuclide that was injected
+        mean_life = max(1.0 / find_nuclide(n).decay_constant for n in (self.nuclide, given))
         for organ, tiac in zip(self.organs, self.data["tiac_point"].to_numpy(), strict=True):
             if tiac > mean_life * (1.0 + _ROUNDING):
                 raise DoseError(
@@ -171,7 +173,8 @@ class TIA(_Result):
                     f"{organ}: {part:.1%} of the draws have a TIAC above the physical mean life ({mean_life:.4g} h); "
                     "the spread is wider than physics allows"
                 )
-        total = float(self.data["tiac_point"].sum())
+        whole = [o for o in self.organs if o == WHOLE_BODY]  # the sum of the others, not one more
+        total = float(self.data["tiac_point"].drop_sel(organ=whole).sum())
         if total > mean_life * (1.0 + _ROUNDING):
             extra.append(
                 f"the TIACs of all regions add up to {total:.4g} h, above the physical mean life {mean_life:.4g} h: "
@@ -196,6 +199,7 @@ class TIA(_Result):
         method: str = "",
         study: str = "",
         subject: str = "",
+        given: str = "",
         warnings: tuple[str, ...] = (),
     ) -> TIA:
         """Build a TIA from plain arrays.
@@ -210,6 +214,7 @@ class TIA(_Result):
         nuclide : name, for example ``"Lu-177"`` [text]
         injected_activity : number [MBq] or text such as ``"7.4 GBq"``
         extrapolated_fraction : (n,) array, part of the integral beyond the last measurement; nan if unknown [1]
+        given : of a daughter: the nuclide that was injected [text]
         """
         injected = canonical(injected_activity, "MBq", "injected activity")
         tail = np.full(len(organs), np.nan) if extrapolated_fraction is None else extrapolated_fraction
@@ -234,6 +239,7 @@ class TIA(_Result):
                 "method": method,
                 "study": study,
                 "subject": subject,
+                **({"given": find_nuclide(given).name} if given else {}),
             },
         )
         return cls(data, warnings)

@@ -145,7 +145,7 @@ def test_a_run_ends_with_physical_decay() -> None:
     rate = k + LAMBDA
     expected = f * 1000 * ((1 - math.exp(-rate * 100)) / rate + math.exp(-rate * 100) / LAMBDA)
     report("TIA of a run with physical tail [MBq h]", expected, float(tia.data.tia_point[0]), rtol=1e-10)
-    assert any("after the last measurement" in w for w in tia.warnings)
+    assert any("after the end of the run" in w for w in tia.warnings)
 
 
 def test_model_average_lies_between_its_models() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -289,3 +290,21 @@ def test_a_model_with_a_triggered_event() -> None:
         report(f"amount at {t:g} h", 10 * math.exp(-K * (t % span)), solution.states[0, i], rtol=1e-8)
     with pytest.raises(SimulationError, match="no derivatives of a model with events"):
         problem.solve(directions=[0])
+
+
+def test_an_observable_may_have_the_name_of_a_compartment() -> None:
+    text = """
+    name = "same"
+    parameters = { k = "0.5 1/h", Km = "2 nmol" }
+    compartments = { a = "nmol", urine = "nmol" }
+    flows = ["a -> urine: k*a/(1 + a/Km)"]
+    observables = { urine = "urine", body = "a + urine" }
+    """
+    raw = tomllib.loads(text)
+    hot = label(model_from_dict(raw), "Lu-177")
+    run = simulate(hot, "3 GBq once into a", [1.0, 4.0])
+    both = run["body"] - run["urine"]
+    for k in range(2):
+        molar = float(run["body"][k]) / float(run["state_a"][k] + run["state_urine"][k])
+        report("a, from the observables [MBq]", molar * float(run["state_a"][k]), float(both[k]), rtol=1e-9)
+        report("urine [MBq]", molar * float(run["state_urine"][k]), float(run["urine"][k]), rtol=1e-9)
