@@ -259,8 +259,8 @@ def _notes(model: Model) -> list[str]:
     used |= {i.delay for i in model.inputs.values()}
     if unused := [n for n in model.parameters if n not in used and not model.parameters[n].fixed]:
         notes.append(f"unused parameters: {', '.join(unused)}")
-    if unverified := [n for n, p in model.parameters.items() if p.status == "unverified"]:
-        notes.append(f"unverified parameters: {', '.join(unverified)}")
+    if model.unverified:
+        notes.append(model.unverified)
     seen = {s.name for o in model.observables.values() for s in o.expression.free_symbols}
     if not model.observables:
         notes.append("no observables: nothing of this model can be compared with data")

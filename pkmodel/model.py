@@ -32,6 +32,7 @@ from .parts import (
     Requirement,
 )
 from .requirements import meet
+from .sharing import substitute
 from .units import dimension, factor, quantity
 
 __all__ = [
@@ -96,6 +97,13 @@ class Model:
         return tuple(n for n, p in self.parameters.items() if p.formula is None)
 
     @property
+    def unverified(self) -> str:
+        """One sentence that names the numbers nobody has read in their source; empty where there are none."""
+        names = [n for n, p in self.parameters.items() if p.status == "unverified"]
+        few = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        return f"unverified numbers in {self.name}: {few}" if names else ""
+
+    @property
     def symbols(self) -> set[str]:
         """Every name a formula of this model may use."""
         return {*self.parameters, *self.compartments, *self.inputs}
@@ -121,7 +129,7 @@ class Model:
         for s in self.resolution:
             formula = self.parameters[s.name].formula
             assert formula is not None
-            done[s] = formula.xreplace(done)
+            done[s] = substitute(formula, done)
         return done
 
     @cached_property

@@ -109,7 +109,7 @@ def _check_steady(model: Model, compiled: Compiled, plan: Regimen | None, covari
 def run_warnings(problem: Problem) -> list[str]:
     """What a reader of the result should know."""
     model = problem.model
-    warnings = []
+    warnings = [model.unverified] if model.unverified else []
     substance = any(dict(dimension(c.unit).exponents).get("substance") for c in model.compartments.values())
     if model.nuclide and not problem.compiled.linear and not any(c.endswith("_cold") for c in model.compartments):
         what = "cold ligand is not followed" if substance else "decayed ligand frees its place"

@@ -16,15 +16,16 @@ PACKAGE = ROOT / "pkmodel"
 MAX_LINES = 500
 
 FLOORS: dict[int, str] = {
-    0: "errors units expressions nuclides progress solve transport",
+    0: "errors units expressions nuclides progress solve transport oxygen interstitium",
     1: "parts model model_file dimensions composition requirements",
-    2: "labelling chains daughters checks identifiability library assembly sbml compiler",
+    2: "labelling chains daughters checks identifiability library assembly spatial heterogeneity sbml compiler",
     3: "regimen agents dosing events recording exact steady_state covariates inputs problem simulation triggers "
     "trigger_walk preparation part_store populations petab reference observation data formats size_affinity",
     4: "inference",
     5: "dosimetry",
-    6: "cohorts trials",
-    7: "plot plot_style evidence main_job report report_page report_numbers report_folder cli cli_verbs cli_output",
+    6: "cohorts comparison validation trials",
+    7: "plot plot_style evidence main_job report report_page report_numbers report_folder cli cli_verbs cli_output "
+    "cli_formats plot_formats plot_validation validation_page",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 ISOLATED = ("solve", "transport")  # numbers only: they import nothing of ours but themselves and the errors

@@ -13,6 +13,7 @@ import sympy as sp
 
 from ..errors import ModelError, did_you_mean
 from ..expressions import TIME, symbol
+from ..sharing import substitute_all, symbols_of
 from .switches import switch, switches
 from .system import System, integral_of
 
@@ -83,7 +84,7 @@ def autonomous(
     if found:
         rates, observed = (tuple(switch(e, found) for e in part) for part in (system.rates, system.observed))
         system = replace(system, rates=rates, observed=observed)
-    timed = any(clock in e.free_symbols for e in (*system.rates, *system.observed))
+    timed = any(clock in symbols_of(e) for e in (*system.rates, *system.observed))
     slopes = tuple(symbol(slope_of(u)) for u in system.inputs)
     infusions = tuple(symbol(rate_of(r)) for r in infused)
     changed = list(system.rates)
@@ -93,7 +94,7 @@ def autonomous(
                 changed[i] += fraction * size
     extra = (clock,) * timed + tuple(symbol(u) for u in system.inputs)
     extra_rates = (sp.Integer(1),) * timed + slopes
-    start = [e.xreplace({clock: sp.Integer(0)}) for e in system.initial]
+    start = substitute_all(system.initial, {clock: sp.Integer(0)})
     names = _report_names(system, report)
     return Autonomous(
         states=tuple(map(symbol, system.states[:cut])) + extra + tuple(map(symbol, system.states[cut:])),

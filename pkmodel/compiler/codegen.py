@@ -8,7 +8,7 @@ given) is NumPy over arrays, which needs no compilation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sympy as sp
@@ -16,13 +16,15 @@ from sympy.printing.str import StrPrinter
 
 from ..errors import ModelError
 from ..expressions import TIME, symbol
+from ..sharing import substitute, substitute_all, symbols_of
 from .derivative import derivative
 from .powers import one_sided, written
 from .switches import switches
 from .system import System
 
+_CLOCK = sp.Symbol("t", real=True)
 _TIGHT = 100  # precedence that puts everything but a name in brackets
-CODE_VERSION = 6  # raise it whenever the generated text or the solver interface changes
+CODE_VERSION = 7  # raise it whenever the generated text or the solver interface changes
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no type information
@@ -115,53 +117,95 @@ _MATRICES = "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[::1])"
 _DMATRICES = "void(float64[::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1])"
 
 
+_LONGEST_KERNEL = 400  # lines; beyond it compiling takes longer than any fit runs, and plain Python does
+
+
 def generate(system: System, header: str) -> str:
-    """Source text of the module that solves one model (`header` is its first comment)."""
+    """Source text of the module of one model: its values (`header` is its first comment)."""
+    place, y, u, _ = _places(system)
+    rates, observed = _laws(system, place, y, u)
+    blocks = _head(system, header)
+    if system.linear:
+        a, b, c = _matrices(rates, y, u)
+        blocks.append(_kernel("matrices", "p, A, B, c", repr(_MATRICES), a + b + _nonzero(c)))
+    blocks.append(_array("observe", "t, y, u, p, out", [(f"out[{i}]", e) for i, e in enumerate(observed)]))
+    blocks.append(_array("initial", "p, out", [(f"out[{i}]", e) for i, e in enumerate(place(system.initial))]))
+    moments = place(s.moment for s in switches(system))
+    blocks.append(_array("moments", "p, out", [(f"out[{i}]", e) for i, e in enumerate(moments)]))
+    blocks.append(_array("entries", "p, out", _given(system, place)))
+    return "\n".join(blocks)
+
+
+def generate_slopes(system: System, header: str) -> str:
+    """Source text of the module of its derivatives, which only fits and sensitivities ask for."""
+    place, y, u, p = _places(system)
+    rates, observed = _laws(system, place, y, u)
+    blocks = _head(system, header)
+    if system.linear:
+        slopes = [
+            (f"d{name[0]}[{k}, {name[2:]}", derivative(e, s))
+            for part in _matrices(rates, y, u)
+            for name, e in part
+            for k, s in enumerate(p)
+            if s in symbols_of(e)
+        ]
+        blocks.append(_kernel("dmatrices", "p, dA, dB, dc", repr(_DMATRICES), _nonzero(slopes)))
+    for name, variables in (("observe_dy", y), ("observe_dp", p), ("observe_du", u)):
+        blocks.append(_array(name, "t, y, u, p, out", _jacobian("out", observed, variables)))
+    blocks.append(_array("initial_dp", "p, out", _jacobian("out", place(system.initial), p)))
+    moments = place(s.moment for s in switches(system))
+    blocks.append(_array("moments_dp", "p, out", _jacobian("out", moments, p)))
+    given = [(f"{name[:-1]}, {j}]", derivative(e, s)) for name, e in _given(system, place) for j, s in enumerate(p)]
+    blocks.append(_array("entries_dp", "p, out", _nonzero(given)))
+    return "\n".join(blocks)
+
+
+_Place = Callable[[Iterable[sp.Expr]], list[sp.Expr]]
+
+
+def _places(system: System) -> tuple[_Place, list[sp.Symbol], list[sp.Symbol], list[sp.Symbol]]:
+    """What puts array elements in the place of names, and the elements: states, inputs, parameters."""
     y = [sp.Symbol(f"y[{i}]", real=True) for i in range(len(system.states))]
     u = [sp.Symbol(f"u[{i}]", real=True) for i in range(len(system.inputs))]
     p = [sp.Symbol(f"p[{i}]", real=True) for i in range(len(system.parameters))]
     swap = {symbol(n): s for n, s in zip(system.states[: system.compartments], y, strict=False)}
     swap |= {symbol(n): s for n, s in zip(system.inputs, u, strict=True)}
     swap |= {symbol(n): s for n, s in zip(system.parameters, p, strict=True)}
-    swap[symbol(TIME)] = sp.Symbol("t", real=True)
+    swap[symbol(TIME)] = _CLOCK
+    known: dict[sp.Basic, sp.Basic] = {}
+    return (lambda items: [substitute(e, swap, known) for e in items]), y, u, p
 
-    def place(items: Iterable[sp.Expr]) -> list[sp.Expr]:
-        return [e.xreplace(swap) for e in items]
 
-    moving = (*y, *u, swap[symbol(TIME)])
+def _laws(system: System, place: _Place, y: list[sp.Symbol], u: list[sp.Symbol]) -> tuple[list[sp.Expr], list[sp.Expr]]:
+    """Rates and observables, of array elements."""
+    moving = (*y, *u, _CLOCK)
     rates, observed = ([one_sided(e, moving) for e in place(part)] for part in (system.rates, system.observed))
-    initial = place(system.initial)
-    blocks = [
-        f"# {header.encode('ascii', 'replace').decode().splitlines()[0]}\n",  # a comment, whatever a model is called
-        "import math\n\nimport numpy\n",
-        f"META = {_meta(system)!r}\n",
-    ]
-    if system.linear:
-        zero = {s: 0 for s in (*y, *u)}
-        a = _jacobian("A", rates, y)
-        b = _jacobian("B", rates, u)
-        c = [(f"c[{i}]", e.xreplace(zero)) for i, e in enumerate(rates)]
-        blocks.append("from pkmodel.solve.jit import njit\n")
-        blocks.append(_kernel("matrices", "p, A, B, c", repr(_MATRICES), a + b + _nonzero(c)))
-        da = [(f"dA[{k}, {n[2:]}", derivative(e, s)) for n, e in a for k, s in enumerate(p)]
-        db = [(f"dB[{k}, {n[2:]}", derivative(e, s)) for n, e in b for k, s in enumerate(p)]
-        dc = [(f"dc[{k}, {n[2:]}", derivative(e, s)) for n, e in c for k, s in enumerate(p)]
-        blocks.append(_kernel("dmatrices", "p, dA, dB, dc", repr(_DMATRICES), _nonzero(da + db + dc)))
-    blocks.append(_array("observe", "t, y, u, p, out", [(f"out[{i}]", e) for i, e in enumerate(observed)]))
-    for name, variables in (("observe_dy", y), ("observe_dp", p), ("observe_du", u)):
-        blocks.append(_array(name, "t, y, u, p, out", _jacobian("out", observed, variables)))
-    blocks.append(_array("initial", "p, out", [(f"out[{i}]", e) for i, e in enumerate(initial)]))
-    blocks.append(_array("initial_dp", "p, out", _jacobian("out", initial, p)))
-    moments = place(s.moment for s in switches(system))
-    blocks.append(_array("moments", "p, out", [(f"out[{i}]", e) for i, e in enumerate(moments)]))
-    blocks.append(_array("moments_dp", "p, out", _jacobian("out", moments, p)))
+    return rates, observed
+
+
+def _matrices(
+    rates: list[sp.Expr], y: list[sp.Symbol], u: list[sp.Symbol]
+) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    """A, B and c of a linear model."""
+    zero = {s: sp.Integer(0) for s in (*y, *u)}
+    c = [(f"c[{i}]", e) for i, e in enumerate(substitute_all(rates, zero))]
+    return _jacobian("A", rates, y), _jacobian("B", rates, u), c
+
+
+def _given(system: System, place: _Place) -> list[Entry]:
+    """Fractions of a dose that each state receives."""
     n = len(system.states)
     fractions = enumerate(e for route in system.entries for e in place(route))
-    given = _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in fractions])
-    blocks.append(_array("entries", "p, out", given))
-    slopes = [(f"{name[:-1]}, {j}]", derivative(e, s)) for name, e in given for j, s in enumerate(p)]
-    blocks.append(_array("entries_dp", "p, out", _nonzero(slopes)))
-    return "\n".join(blocks)
+    return _nonzero([(f"out[{k // n}, {k % n}]", e) for k, e in fractions])
+
+
+def _head(system: System, header: str) -> list[str]:
+    return [
+        f"# {header.encode('ascii', 'replace').decode().splitlines()[0]}\n",  # a comment, whatever a model is called
+        "import math\n\nimport numpy\n",
+        "from pkmodel.solve.jit import njit\n" if system.linear else "",
+        f"META = {_meta(system)!r}\n",
+    ]
 
 
 def _meta(system: System) -> dict[str, Any]:
@@ -180,7 +224,7 @@ def _meta(system: System) -> dict[str, Any]:
 def _jacobian(name: str, rows: Sequence[sp.Expr], variables: Sequence[sp.Symbol]) -> list[Entry]:
     out = []
     for i, row in enumerate(rows):
-        present = row.free_symbols
+        present = symbols_of(row)
         out += [(f"{name}[{i}, {j}]", derivative(row, v)) for j, v in enumerate(variables) if v in present]
     return _nonzero(out)
 
@@ -198,7 +242,14 @@ def _body(entries: list[Entry], printer: Any) -> list[str]:
 
 
 def _kernel(name: str, args: str, signature: str, entries: list[Entry]) -> str:
-    lines = [f"\n@njit({signature})", f"def {name}({args}):", *_body(entries, _Printer(arrays=False))]
+    body = _body(entries, _Printer(arrays=False))
+    plain = len(body) > _LONGEST_KERNEL
+    head = (
+        ["", f"def {name}({args}):", "    p = p.tolist()"]
+        if plain
+        else [f"\n@njit({signature})", f"def {name}({args}):"]
+    )
+    lines = [*head, *body]
     return "\n".join([*lines, "    return", ""])
 
 

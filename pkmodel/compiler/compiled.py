@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..model import Model
 from .autonomous import Autonomous, autonomous
 from .cache import cached_module
-from .codegen import CODE_VERSION, generate
+from .codegen import CODE_VERSION, generate, generate_slopes
 from .engine import Engine
 from .system import build_system
 
@@ -35,6 +35,12 @@ class Compiled:
     linear: bool
     module: ModuleType
     source: ByDigest
+
+    @cached_property
+    def slopes(self) -> ModuleType:
+        """Derivatives of what `module` computes; made when first asked for."""
+        name = hashlib.sha256(f"slopes of {self.digest}".encode()).hexdigest()
+        return cached_module(name, lambda: generate_slopes(build_system(self.source.model), f"slopes {self.digest}"))
 
     @property
     def compartments(self) -> int:
@@ -63,7 +69,7 @@ class Compiled:
     def initial_dp(self, p: Array) -> Array:
         """Derivative of the initial state, (n, parameters)."""
         out = np.zeros((len(self.states), len(self.parameters)))
-        self.module.initial_dp(p, out)
+        self.slopes.initial_dp(p, out)
         return out
 
     def initial_of(self, p: Array) -> Array:
@@ -83,7 +89,7 @@ class Compiled:
         """Derivative of the moments of one patient, (switches, parameters) [h]."""
         out = np.zeros((len(self.switches), len(self.parameters)))
         with np.errstate(all="ignore"):
-            self.module.moments_dp(p, out)
+            self.slopes.moments_dp(p, out)
         return out
 
     def entries_of(self, p: Array) -> Array:
@@ -101,7 +107,7 @@ class Compiled:
     def entries_dp(self, p: Array) -> Array:
         """Derivative of `entries`, (routes, n, parameters)."""
         out = np.zeros((len(self.routes), len(self.states), len(self.parameters)))
-        self.module.entries_dp(p, out)
+        self.slopes.entries_dp(p, out)
         return out
 
     def matrices(self, p: Array) -> tuple[Array, Array, Array]:
@@ -115,7 +121,7 @@ class Compiled:
         """Derivatives of A, B, c, each with the parameter first."""
         n, q, k = len(self.states), len(self.inputs), len(self.parameters)
         da, db, dc = np.zeros((k, n, n)), np.zeros((k, n, q)), np.zeros((k, n))
-        self.module.dmatrices(p, da, db, dc)
+        self.slopes.dmatrices(p, da, db, dc)
         return da, db, dc
 
     def observe(self, t: Array, y: Array, u: Array, p: Array) -> Array:
@@ -144,9 +150,9 @@ class Compiled:
         k, m = len(self.observables), t.size
         by_y, by_u = np.zeros((k, len(self.states), m)), np.zeros((k, len(self.inputs), m))
         by_p = np.zeros((k, len(self.parameters), m))
-        self.module.observe_dy(t, y, u, p, by_y)
-        self.module.observe_du(t, y, u, p, by_u)
-        self.module.observe_dp(t, y, u, p, by_p)
+        self.slopes.observe_dy(t, y, u, p, by_y)
+        self.slopes.observe_du(t, y, u, p, by_u)
+        self.slopes.observe_dp(t, y, u, p, by_p)
         result: Array = np.einsum("onm,dnm->dom", by_y, dy)
         result += np.einsum("oqm,dqm->dom", by_u, du)
         result += np.einsum("okm,dk->dom", by_p, dp)

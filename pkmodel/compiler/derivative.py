@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import sympy as sp
 
+from ..sharing import symbols_of
 from .powers import OneSided
 
 
@@ -28,7 +29,7 @@ def derivative(e: sp.Expr, s: sp.Symbol) -> sp.Expr:
     sympy.Expr
         At a kink of min, max or abs, the slope of the first branch that attains the value.
     """
-    if s not in e.free_symbols:
+    if s not in symbols_of(e):
         return sp.Integer(0)
     if e == s:
         return sp.Integer(1)

@@ -24,6 +24,8 @@ from collections.abc import Iterable
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
+from ..sharing import parts_of, symbols_of
+
 STEEPEST = 10**8  # S
 
 
@@ -69,8 +71,7 @@ def one_sided(e: sp.Expr, moving: Iterable[sp.Symbol]) -> sp.Expr:
         Equal to `e` wherever that is a real number, exponents that are whole, negative or moving left as they are.
     """
     moves = frozenset(moving)
-    powers = [p for p in e.atoms(sp.Pow) if _broken(p.exp, moves) and p.base.free_symbols & moves]
-    if not powers:
+    if not any(_moves(p, moves) for p in parts_of(e)):
         return e
     known: dict[sp.Basic, sp.Basic] = {}
 
@@ -79,7 +80,7 @@ def one_sided(e: sp.Expr, moving: Iterable[sp.Symbol]) -> sp.Expr:
             return part
         if part not in known:
             args = [rewritten(a) for a in part.args]
-            if part.is_Pow and _broken(part.exp, moves) and part.base.free_symbols & moves:
+            if _moves(part, moves):
                 known[part] = OneSided(*args)
             else:
                 known[part] = part if all(a is b for a, b in zip(args, part.args, strict=True)) else part.func(*args)
@@ -88,13 +89,20 @@ def one_sided(e: sp.Expr, moving: Iterable[sp.Symbol]) -> sp.Expr:
     return rewritten(e)
 
 
+def _moves(part: sp.Basic, moving: frozenset[sp.Symbol]) -> bool:
+    """Whether it is a power, not whole, of what moves."""
+    return bool(part.is_Pow and _broken(part.exp, moving) and symbols_of(part.base) & moving)
+
+
 def _broken(power: sp.Expr, moving: frozenset[sp.Symbol]) -> bool:
     """Whether an exponent stands still and may be positive without being whole."""
     if power.is_Rational:
         return bool(power > 0 and not power.is_Integer)
-    return bool(power.free_symbols) and not power.free_symbols & moving
+    return bool(symbols_of(power)) and not symbols_of(power) & moving
 
 
 def written(e: sp.Expr) -> sp.Expr:
     """An expression without `OneSided`, for printers."""
-    return e.replace(OneSided, lambda *args: OneSided(*args).written) if e.has(OneSided) else e
+    if not any(isinstance(part, OneSided) for part in parts_of(e)):
+        return e
+    return e.replace(OneSided, lambda *args: OneSided(*args).written)

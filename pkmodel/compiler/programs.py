@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 
+from ..sharing import symbols_of
 from .autonomous import Autonomous
 from .derivative import derivative
 from .lower import Constants, Hoisting, Lowering, Place, Terms, shared_sums, terms
@@ -65,7 +66,7 @@ def equations(system: Autonomous) -> Equations:
             if core.is_Symbol:
                 parts.setdefault(position[core], []).append(coefficient)
                 continue
-            for j in sorted(position[s] for s in core.free_symbols if s in position):
+            for j in sorted(position[s] for s in symbols_of(core) if s in position):
                 slope = derivative(core, system.states[j])
                 if slope != 0:
                     parts.setdefault(j, []).append(coefficient * slope)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 
+from ..sharing import parts_of, substitute, substitute_all, symbols_of
 from .autonomous import Autonomous
 from .programs import Equations
 
@@ -47,13 +48,13 @@ def reduced(system: Autonomous, entered: Iterable[int] | None = None) -> Reduced
     """
     zero = frozenset[sp.Symbol]() if entered is None else _stay_zero(system, frozenset(entered))
     nothing = {s: sp.Integer(0) for s in zero}
-    rates = {s: e.xreplace(nothing) if zero else e for s, e in zip(system.states, system.rates, strict=True)}
-    report = tuple(e.xreplace(nothing) if zero else e for e in system.report)
+    rates = dict(zip(system.states, substitute_all(system.rates, nothing), strict=True))
+    report = substitute_all(system.report, nothing)
     needed = _reached(report, rates)
     states = tuple(i for i, s in enumerate(system.states) if s in needed)
     kept = [system.states[i] for i in states]
     initial = tuple(system.initial[i] for i in states)
-    present = set().union(*(e.free_symbols for e in (*report, *initial, *(rates[s] for s in kept))))
+    present = set().union(*(symbols_of(e) for e in (*report, *initial, *(rates[s] for s in kept))))
     parameters = tuple(i for i, p in enumerate(system.parameters) if p in present)
     small = replace(
         system,
@@ -67,6 +68,9 @@ def reduced(system: Autonomous, entered: Iterable[int] | None = None) -> Reduced
     return Reduced(small, states, parameters)
 
 
+_INFINITE = {sp.nan, sp.zoo, sp.oo, -sp.oo}
+
+
 def _stay_zero(system: Autonomous, entered: frozenset[int]) -> frozenset[sp.Symbol]:
     """The largest set of states that begin at zero, that nothing enters, and that only each other would fill."""
     rate = dict(zip(system.states, system.rates, strict=True))
@@ -74,10 +78,11 @@ def _stay_zero(system: Autonomous, entered: frozenset[int]) -> frozenset[sp.Symb
     others = (*system.rates, *system.report)
     while True:
         nothing = {s: sp.Integer(0) for s in zero}
-        filled = {s for s in zero if rate[s].xreplace(nothing) != 0}
+        known: dict[sp.Basic, sp.Basic] = {}
+        filled = {s for s in zero if substitute(rate[s], nothing, known) != 0}
         for e in others:  # 0/0 is no reason to leave something out
-            if e.free_symbols & zero and e.xreplace(nothing).has(sp.nan, sp.zoo, sp.oo, -sp.oo):
-                filled |= e.free_symbols & zero
+            if symbols_of(e) & zero and not _INFINITE.isdisjoint(parts_of(substitute(e, nothing, known))):
+                filled |= symbols_of(e) & zero
         if not filled:
             return frozenset(zero)
         zero -= filled
@@ -86,12 +91,12 @@ def _stay_zero(system: Autonomous, entered: frozenset[int]) -> frozenset[sp.Symb
 def _reached(report: Iterable[sp.Expr], rates: dict[sp.Symbol, sp.Expr]) -> set[sp.Symbol]:
     """States that the report depends on, directly or through other states."""
     needed: set[sp.Symbol] = set()
-    waiting = [s for e in report for s in e.free_symbols if s in rates]
+    waiting = [s for e in report for s in symbols_of(e) if s in rates]
     while waiting:
         s = waiting.pop()
         if s not in needed:
             needed.add(s)
-            waiting.extend(x for x in rates[s].free_symbols if x in rates)
+            waiting.extend(x for x in symbols_of(rates[s]) if x in rates)
     return needed
 
 

@@ -19,6 +19,7 @@ from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
 from ..expressions import TIME, symbol
+from ..sharing import parts_of, substitute
 from .derivative import derivative
 from .system import System
 
@@ -51,7 +52,7 @@ def switches(system: System) -> tuple[Switch, ...]:
     """
     clock, still = symbol(TIME), {symbol(n) for n in system.parameters}
     found: dict[sp.Expr, list[tuple[Relational, sp.Expr]]] = {}
-    relations = {r for e in (*system.rates, *system.observed) for r in e.atoms(*_ORDERED)}
+    relations = {r for r in parts_of(*system.rates, *system.observed) if isinstance(r, _ORDERED)}
     for relation in sorted(relations, key=str):
         gap = relation.gts - relation.lts
         if clock not in gap.free_symbols or gap.free_symbols - still - {clock}:
@@ -83,4 +84,4 @@ def switch(e: sp.Expr, found: tuple[Switch, ...]) -> sp.Expr:
     e : a rate or an observable
     found : of its system
     """
-    return e.xreplace({relation: condition for s in found for relation, condition in s.conditions})
+    return substitute(e, {relation: condition for s in found for relation, condition in s.conditions})

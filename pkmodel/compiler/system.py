@@ -13,6 +13,7 @@ import sympy as sp
 
 from ..expressions import TIME, symbol
 from ..model import Model
+from ..sharing import parts_of, substitute_all, symbols_of
 from .derivative import derivative
 
 
@@ -50,14 +51,14 @@ def build_system(model: Model) -> System:
     """Assemble the equations of a model, formulas resolved, integrals appended."""
     resolved = model.resolved
     names = tuple(model.compartments)
-    observed = tuple(o.expression.xreplace(resolved) for o in model.observables.values())
-    rates = tuple(model.rate_of_change(c).xreplace(resolved) for c in names) + observed
-    initial = tuple(c.initial.xreplace(resolved) for c in model.compartments.values())
+    observed = substitute_all((o.expression for o in model.observables.values()), resolved)
+    rates = substitute_all(map(model.rate_of_change, names), resolved) + observed
+    initial = substitute_all((c.initial for c in model.compartments.values()), resolved)
     states = names + tuple(integral_of(o) for o in model.observables)
     zero = sp.Integer(0)
     zeros = (zero,) * len(model.observables)
     entries = tuple(
-        tuple(sp.sympify(parts[c]).xreplace(resolved) if c in parts else zero for c in names) + zeros  # exact, no text
+        substitute_all((sp.sympify(parts.get(c, zero)) for c in names), resolved) + zeros  # exact, no text
         for parts in model.routes.values()
     )
     return System(
@@ -73,23 +74,36 @@ def build_system(model: Model) -> System:
     )
 
 
+_KINKS = (sp.Abs, sp.Min, sp.Max, sp.Piecewise)
+
+
 @lru_cache(maxsize=16)
 def _linear(rates: tuple[sp.Expr, ...], variables: tuple[str, ...]) -> bool:
-    moving = {symbol(v) for v in variables}
+    moving = frozenset(symbol(v) for v in variables)
     clock = symbol(TIME)
-    for rate in rates:
-        present = rate.free_symbols & moving
-        if clock in rate.free_symbols:
-            return False
-        for s in present:
-            slope = derivative(rate, s)
-            if slope.free_symbols & moving and sp.expand(slope).free_symbols & moving:
-                return False
-        # |x| and min(x, y) have derivatives that look constant between kinks
-        if present and rate.atoms(sp.Abs, sp.Min, sp.Max, sp.Piecewise) and _inside(rate, moving):
-            return False
-    return True
+    if any(clock in symbols_of(rate) for rate in rates):
+        return False
+    known: dict[sp.Basic, int] = {}
+    return all(_degree(rate, moving, known) <= 1 or _slopes_stand_still(rate, moving) for rate in rates)
 
 
-def _inside(rate: sp.Expr, moving: set[sp.Symbol]) -> bool:
-    return any(a.free_symbols & moving for a in rate.atoms(sp.Abs, sp.Min, sp.Max, sp.Piecewise))
+def _degree(e: sp.Basic, moving: frozenset[sp.Symbol], known: dict[sp.Basic, int]) -> int:
+    """Degree in what moves, as written; 2 for all that is no polynomial of degree 1."""
+    if not symbols_of(e) & moving:
+        return 0
+    if e.is_Symbol:
+        return 1
+    if e not in known:
+        degrees = (_degree(a, moving, known) for a in e.args)
+        known[e] = max(degrees) if e.is_Add else sum(degrees) if e.is_Mul else 2
+    return known[e]
+
+
+def _slopes_stand_still(rate: sp.Expr, moving: frozenset[sp.Symbol]) -> bool:
+    """The same after working it out: (x + 1)^2 - x^2 is linear."""
+    for s in sorted(symbols_of(rate) & moving, key=str):
+        slope = derivative(rate, s)
+        if symbols_of(slope) & moving and symbols_of(sp.expand(slope)) & moving:
+            return False
+    # |x| and min(x, y) have derivatives that look constant between kinks
+    return not any(isinstance(a, _KINKS) and symbols_of(a) & moving for a in parts_of(rate))

@@ -305,6 +305,7 @@ def _of_run(run: xr.Dataset, wanted: str) -> TIA:
         beyond = np.where(total > 0, tail / total, 0.0)
     late = [f"{o} {100 * b:.0f} %" for o, b in zip(organs, beyond, strict=True) if b > FAR]
     notes = [f"integral after the end of the run: {', '.join(late)}; a longer run says more"] if late else []
+    notes += [w for w in str(run.attrs.get("warnings", "")).split("; ") if w.startswith("unverified")]
     if daughters:
         notes.append(f"of {name} alone: the run's own integrals of {', '.join(daughters)} are not in this TIA")
     suffix = "" if name == given else f"_{name.replace('-', '')}"

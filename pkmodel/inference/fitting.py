@@ -84,7 +84,9 @@ def fit(
     groups = tuple(likelihood.groups())
     optima = tuple(minimise(g, rules.starts, rules.seed if seed is None else seed) for g in groups)
     result = Fit(labelled, chosen, rules, likelihood, groups, optima, method)
-    return replace(result, warnings=(*curves.warnings, *notes, *said, *judge(result)))
+    return replace(
+        result, warnings=(*curves.warnings, *notes, *said, *judge(result), *filter(None, (result.model.unverified,)))
+    )
 
 
 def _default_regions(model: Model, curves: Curves, notes: list[str]) -> Curves:
