@@ -185,10 +185,10 @@ def _parameters(
             if n not in own and p.formula is not None and not {s.name for s in p.formula.free_symbols} <= taken.keys()
         ]:
             taken = {n: p for n, p in taken.items() if n not in loose}
-    _complain(root, [n for n in missing if n not in whole["compartments"]], rows, made, taken, table)
     if unknown := [n for n in last if n not in taken and not (valued(own.get(n)) or n in made.parameters or n in sums)]:
-        near = did_you_mean(unknown[0], {*taken, *made.parameters})
+        near = did_you_mean(unknown[0], {*taken, *made.parameters, *missing})
         raise ModelError(f"{root.origin}: [set] {', '.join(unknown)}: the assembled model has no such parameter{near}")
+    _complain(root, [n for n in missing if n not in whole["compartments"]], rows, made, taken, table)
     order = [*own, *sums, *made.parameters, *taken]
     whole["requirements"] = tuple(r for r in demands if all(s.name in taken for s in r.condition.free_symbols))
     return {n: taken[n] for n in dict.fromkeys(order) if n in taken}
