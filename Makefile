@@ -1,6 +1,6 @@
 # Each target works alone on a fresh clone: it finds a Python, makes .venv and installs what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint format venv clean
+.PHONY: help demo test test-slow bench validation lint format venv clean
 BIN := .venv/bin
 
 help: ## show this list
@@ -19,6 +19,9 @@ test-slow: venv ## the slow statistical tests
 
 bench: venv ## timings, against the peers that are installed: pip install -e '.[bench]'
 	@$(BIN)/pytest -q -s -m bench
+
+validation: venv ## write docs/validation.md and its figure: agents beside what was published of them
+	@$(BIN)/pkmodel validate --page .
 
 lint: venv ## ruff and mypy --strict
 	@$(BIN)/ruff check

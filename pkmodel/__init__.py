@@ -42,6 +42,8 @@ _WHERE = {
     "dosimetry.limits": ("Limit", "published_limits"),
     "dosimetry.planning": ("Plan", "plan"),
     "dosimetry.practice": ("haenscheid", "known_half_life", "madsen", "mono_exponential", "trapezoid"),
+    "comparison": ("compare_formats", "map_size_affinity", "sweep_tumour"),
+    "validation": ("validate",),
     "main_job": ("run",),
     "errors": ("PkmodelError",),
 }
@@ -71,6 +73,9 @@ if TYPE_CHECKING:
     from .chains import Release as Release
     from .checks import check as check
     from .cohorts import cohort as cohort
+    from .comparison import compare_formats as compare_formats
+    from .comparison import map_size_affinity as map_size_affinity
+    from .comparison import sweep_tumour as sweep_tumour
     from .composition import instantiate as instantiate
     from .composition import join as join
     from .covariates import Covariate as Covariate
@@ -119,3 +124,4 @@ if TYPE_CHECKING:
     from .sbml.reader import read_sbml as read_sbml
     from .sbml.writer import write_sbml as write_sbml
     from .simulation import simulate as simulate
+    from .validation import validate as validate

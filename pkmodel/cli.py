@@ -231,6 +231,65 @@ def plan_command(
     plan_study(study, settings | {"cycles": cycles, "interval": interval, "probability": probability, "seed": seed})
 
 
+@app.command("compare-formats")
+def compare_formats_command(
+    formats: Annotated[
+        str, typer.Option(help="comma-separated: igg,fab,nanobody")
+    ] = "igg,fab,nanobody,affibody,peptide",
+    nuclide: Annotated[
+        list[str] | None, typer.Option(help="repeat for more  [default: Zr-89, Ga-68, Lu-177]", metavar="NUCLIDE")
+    ] = None,
+    target: Annotated[str, typer.Option(help="her2, or another target_... of the library")] = "her2",
+    kd: Annotated[
+        list[str] | None,
+        typer.Option("--kd", metavar="[FORMAT=]KD", help='"1 nmol/L"; "fab=20 nmol/L" for one; default 1 nmol/L'),
+    ] = None,
+    host: Annotated[str, typer.Option(help="adult_male, adult_female or mouse")] = "adult_male",
+    tumour: Annotated[str, typer.Option(help="tumour_simple, tumour_solid or your own")] = "tumour_simple",
+    amount: Annotated[str, typer.Option(help="ligand given, the same for all formats")] = "20 nmol",
+    limit: Limits = None,
+    patients: Annotated[int, typer.Option(help="virtual patients, for the spread", min=0, max=10000)] = 100,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="also change matrix, pressure and stroma of a solid tumour")
+    ] = False,
+    out: Annotated[list[Path] | None, typer.Option(help="file: .csv, .nc, .png, .svg or .pdf; repeat for more")] = None,
+    seed: Seed = 0,
+) -> None:
+    """One binder in several formats: when to image, contrast, dose, therapeutic index, with their spread.
+
+    \b
+    Examples:
+      pkmodel compare-formats
+      pkmodel compare-formats --formats igg,fab --nuclide Lu-177 --kd "igg=0.3 nmol/L" --kd "fab=20 nmol/L" --out f.csv
+    """
+    from .cli_formats import compare_and_show
+
+    compare_and_show(
+        formats, nuclide or [], target=target, kd=kd or [], host=host, tumour=tumour, amount=amount,
+        limits=limit or [], patients=patients, sweep=sweep,
+        out=out or [], seed=seed,
+    )  # fmt: skip
+
+
+@app.command("validate")
+def validate_command(
+    agent: Annotated[list[str] | None, typer.Argument(metavar="[AGENT]...", help="default all with facts")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="folder of a checkout: write docs/validation.md and its figure")
+    ] = None,
+) -> None:
+    """Agents beside what was published of them: doses, half-lives, content; misses stay in.
+
+    \b
+    Examples:
+      pkmodel validate zr89_trastuzumab
+      pkmodel validate --page .
+    """
+    from .cli_formats import validate_and_show
+
+    validate_and_show(agent or [], page)
+
+
 def _settings(
     subject: str | None,
     model: str | None,
