@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Array = NDArray[np.float64]
+VOIDED = ("urine", "faeces")  # regions outside the body, as assembled models call them
 FAR = 0.2  # extrapolated fraction above which a result is flagged
 _HALF_LIVES = 25  # horizon of a nonlinear model after the last measurement; what is left is below 3e-8
 
@@ -290,7 +291,7 @@ def _of_run(run: xr.Dataset, wanted: str) -> TIA:
     name = nuclide(wanted).name if wanted else given
     decay = min(nuclide(name).decay_constant, nuclide(given).decay_constant)
     seen = [v for v in run.data_vars if f"integral_{v}" in run]
-    active = [v for v in seen if dimension(run[v].attrs["units"]) == dimension("MBq")]
+    active = [v for v in seen if dimension(run[v].attrs["units"]) == dimension("MBq") and v not in VOIDED]
     organs = [v for v in active if run[v].attrs.get("nuclide", given) == name]
     daughters = sorted({run[v].attrs.get("nuclide", given) for v in active if v not in organs})
     if not organs:
