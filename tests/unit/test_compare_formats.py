@@ -42,7 +42,7 @@ def test_doses_are_those_of_integrate_and_dose(found: FormatComparison) -> None:
     run = pk.simulate(hot, "1 GBq once", k.grid(1600.0))
     tia = pk.integrate(run.drop_vars(["plasma", "integral_plasma"]))
     masses = {"tumour": "20 g", "kidneys": "300 g", "liver": "1800 g", "red_marrow": "1100 g"}
-    doses = pk.dose(tia, masses=masses)  # type: ignore[arg-type]
+    doses = pk.dose(tia, masses=masses)
     for organ in masses:
         expected = float(doses.data["dose_point"].sel(organ=organ))
         got = float(found.data["dose_point"].sel(format="fast", nuclide="Lu-177", organ=organ))
@@ -132,7 +132,7 @@ def test_formulas_and_requirements_for_every_patient() -> None:
     people = shared_patients(model, 300, 1, {"kel": 1.0})
     np.testing.assert_array_equal(sound(model, people), people["kel"] < 0.02)
     assert evaluate(model, ["mass_liver", "nothing"], people)["mass_liver"][7] == 1800
-    with pytest.raises(SimulationError, match=r"kel < 0.02 does not hold in the first patient \(a test\)"):
+    with pytest.raises(SimulationError, match=r"kel < .* does not hold in the first patient \(a test\)"):
         sweep_tumour({"slow": model}, {"kel": [0.03, 0.01]}, n=1)
     run = compare_formats({"slow": model}, "Lu-177", n=300, seed=1, spread={"kel": 1.0})
     assert any("patients left out: slow" in w for w in run.warnings)

@@ -57,7 +57,7 @@ def test_memory_is_marked() -> None:
 
 def test_iodine_becomes_iodide_and_zirconium_bone() -> None:
     """The cell empties with k_loss; what left it is found in the ion's organs, all of it."""
-    for label, organ, least in (("label_iodine", "thyroid", 0.15), ("label_dfo", "bone", 0.01)):
+    for label, organ, least in (("label_iodine", "thyroid", 0.15), ("label_dfo", "bone", 0.004)):
         model = _in_cells(label)
         rate = model.parameters["k_loss_tumour"].canonical
         run = pk.simulate(model, "1 nmol once into n_tumour", [24, 96])
