@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from format_models import SLOW
 
+import pkmodel as pk
 from pkmodel.errors import LibraryError
 from pkmodel.library import list_models
 from pkmodel.plot_validation import validation_figure
-from pkmodel.validation import Fact, Followed, Row, Validation, dose, evaluate, facts, half_life, validate
+from pkmodel.validation import Fact, Followed, Row, Validation, bound, dose, evaluate, facts, half_life, validate
 from pkmodel.validation_page import PAGE, differences, page
 from support import ROOT, report
 
 AGENTS = list(dict.fromkeys(f.agent for f in facts()))
-QUICK = ("lu177_dotatate", "lu177_psma617", "ra223_chloride")
+QUICK = ("lu177_dotatate", "lu177_psma617", "i131_mibg")
 
 
 def test_facts_are_of_agents_that_exist_and_say_where_they_are_from() -> None:
@@ -63,8 +65,6 @@ def test_every_fact_is_on_the_page() -> None:
 
 def _course(**share: list[float]) -> Followed:
     """A course of 131I without a model, for sums by hand."""
-    import pkmodel as pk
-
     model = pk.label(pk.load_model("psma617_siebinga2023"), "I-131")
     times = np.array([0.0, 24.0, 48.0, 96.0])
     lam = math.log(2) / (8.0207 * 24)
@@ -100,17 +100,16 @@ def test_what_counts_as_met() -> None:
 
 
 def test_dose_of_a_region_by_hand() -> None:
-    """223Ra chain in the bone surface of 1 kg: 27.9 MeV of charged particles a decay (ICRP 107)."""
-    found = validate(["ra223_chloride"])
-    assert found.rows and not found.failed
-    from pkmodel.validation import follow
-
-    course = follow("ra223_chloride")
-    mass = course.mass("kidneys")
-    chain = 0.57678 * 27.92 / mass
-    tiac = course.tiac["kidneys"]
-    if not course.chain:
-        report("kidneys [mGy/MBq]", 1000 * chain * tiac, dose(course, "kidneys"), rtol=0.03)
+    """177Lu in 300 g: 0.1479 MeV of charged particles a decay (ICRP 107), and little from photons."""
+    model = pk.label(SLOW, "Lu-177")
+    times = np.array([0.0, 1.0])
+    course = Followed(model, times, {"kidneys": times, "liver": times}, times, {"kidneys": 10.0, "liver": 20.0}, {})
+    report("kidneys [mGy/MBq]", 10.0 * 1000 * 0.57678 * 0.1479 / 300, dose(course, "kidneys"), rtol=0.03)
+    most = bound(course, "kidneys")
+    assert 0 < most < 10 * dose(course, "kidneys")
+    short = Fact(agent="a", region="kidneys", quantity="dose", value=100.0, unit="mGy/MBq")
+    assert "cannot close it" in evaluate(short, {"a": course}).reason
+    assert math.isnan(dose(course, "spleen")), "no such region"
 
 
 def test_figure_and_page_of_a_few_rows() -> None:

@@ -120,26 +120,68 @@ def doses(model: pk.Model, regimen: pk.Regimen, masses: dict[str, float]) -> dic
     return {o: float(table.data["dose"].sel(organ=o).mean()) / regimen.activity * 1e3 for o in masses}
 
 
-def test_doses_of_177lu_dotatate() -> None:
-    """The reference man against the published cohorts: lowest mean - 2 SD to highest mean + 2 SD.
+# Gy/GBq of 177Lu-DOTATATE, lowest mean - 2 SD to highest mean + 2 SD of the cohorts (or the printed range where wider).
+# Kidneys: Gupta 2013 (0.57 +- 0.09), PMC6300448 (0.38 +- 0.19), Santoro 2018 (0.43 +- 0.13, to 0.91), Staanum 2021 (0.46).
+# Spleen and liver: Gupta 2013 alone, 61 patients, planar, 3.7 to 7.4 GBq. Santoro's liver, 0.54 +- 0.58 with lesions in
+# it, bounds nothing. Nobody printed the mass of peptide beside these doses.
+COHORTS = {"kidneys": (0.0, 0.91), "spleen": (0.89, 1.45), "liver": (0.17, 0.37)}
+FULL, HALF = ("7.4 GBq over 30 min once", "140 nmol"), ("3.7 GBq over 30 min once", "70 nmol")
 
-    Kidneys: Gupta 2013, PMC6300448, Santoro 2018 (range to 0.91), Staanum 2021; spleen and liver: Gupta 2013 alone
-    (planar). Spleen and liver are missed at the 140 nmol that the agent assumes: 0.69 for 1.17 and 0.10 for 0.27
-    Gy/GBq. Receptors saturate: with 75 nmol, which the patients of the model got, they are 1.03 and 0.14, with 50 nmol
-    1.31 and 0.18. What mass Gupta's patients got was not read. Planar liver counts also hold what lies around it.
-    """
-    regimen = pk.Regimen("7.4 GBq over 30 min once", amount="140 nmol")
-    got = doses(hot("lu177_dotatate", "Lu-177"), regimen, MASSES)
-    for organ, mean, sd in (("kidneys", 0.38, 0.19), ("spleen", 1.17, 0.14), ("liver", 0.27, 0.05)):
-        low, high = mean - 2 * sd, 0.91 if organ == "kidneys" else mean + 2 * sd
+
+@cache
+def cohort_doses(activity: str, amount: str, siebinga: bool = False) -> dict[str, float]:
+    """The reference man [Gy/GBq]; with the receptors that another group found in spleen and liver."""
+    model = hot("lu177_dotatate", "Lu-177")
+    if siebinga:
+        model = model.replace(Bmax_spleen=4.40 / 0.150, Bmax_liver=7.80 / 1.8)
+    got = doses(model, pk.Regimen(activity, amount=amount), MASSES)
+    for organ, (low, high) in COHORTS.items():
         said = "inside" if low <= got[organ] <= high else "MISSED"
-        print(f"{organ}: {got[organ]:.3f} Gy/GBq, published {low:.2f} to {high:.2f}: {said}")
-    assert 0.19 <= got["kidneys"] <= 0.91
-    assert 0.5 < got["spleen"] < 0.89, "missed, see above"
-    assert 0.05 < got["liver"] < 0.17, "missed, see above"
-    light = doses(hot("lu177_dotatate", "Lu-177"), pk.Regimen("7.4 GBq over 30 min once", amount="75 nmol"), MASSES)
-    assert 0.19 <= light["kidneys"] <= 0.91
-    assert 0.89 <= light["spleen"] <= 1.45
+        print(f"{organ} of {activity}, {amount}: {got[organ]:.3f} Gy/GBq, published {low:.2f} to {high:.2f}: {said}")
+    return got
+
+
+@pytest.mark.parametrize(
+    ("given", "organ"),
+    [
+        (FULL, "kidneys"),
+        (HALF, "kidneys"),
+        (HALF, "spleen"),
+        pytest.param(FULL, "spleen", marks=pytest.mark.xfail(strict=True, reason="0.69 for 0.89 to 1.45 Gy/GBq")),
+        pytest.param(FULL, "liver", marks=pytest.mark.xfail(strict=True, reason="0.10 for 0.17 to 0.37 Gy/GBq")),
+        pytest.param(HALF, "liver", marks=pytest.mark.xfail(strict=True, reason="0.15 for 0.17 to 0.37 Gy/GBq")),
+    ],
+)
+def test_doses_of_177lu_dotatate(given: tuple[str, str], organ: str) -> None:
+    """The reference man against the published cohorts, at both ends of the activities that Gupta gave.
+
+    Receptors saturate, so an organ's dose per activity depends on the mass. 140 nmol are assumed for 7.4 GBq; with the
+    same molar activity 3.7 GBq are 70 nmol. The spleen is inside at the lower end and missed at the upper, the liver is
+    missed at both.
+    """
+    low, high = COHORTS[organ]
+    assert low <= cohort_doses(*given)[organ] <= high
+
+
+def test_two_published_receptor_sets_bracket_spleen_and_liver() -> None:
+    """Receptors: 1.1 nmol in spleen and 1.7 in liver (8 patients, this model) or 4.40 and 7.80 (41, Siebinga 2021).
+
+    Gupta's 1.17 and 0.27 Gy/GBq lie between what the two give. The low set stays the default: with 68Ga at 20 nmol it
+    gives the published 0.282 and 0.045 mGy/MBq (Walker 2013) within a third, the high one does not.
+    """
+    low, high = cohort_doses(*FULL), cohort_doses(*FULL, siebinga=True)
+    for organ, published in (("spleen", 1.17), ("liver", 0.27)):
+        print(f"{organ}: {low[organ]:.3f} to {high[organ]:.3f} Gy/GBq, published {published}")
+        assert low[organ] < published < high[organ]
+    gallium = hot("ga68_dotatate", "Ga-68")
+    for organ, published, own in (("spleen", 0.282, 0.35), ("liver", 0.045, 0.35)):
+        ratio = []
+        for changes in ({}, {"Bmax_spleen": 4.40 / 0.150, "Bmax_liver": 7.80 / 1.8}):
+            run = pk.simulate(gallium.replace(**changes), pk.Regimen("1 MBq once", amount="20 nmol"), [0, 30.0])
+            s = pk.s_self("Ga-68", MASSES[organ], organ=organ).value * 1e3
+            ratio.append(float(run[f"integral_{organ}"][-1]) * s / published)
+        print(f"{organ}, 68Ga: {ratio[0]:.2f} and {ratio[1]:.2f} of the published {published} mGy/MBq")
+        assert abs(ratio[0] - 1) < own < abs(ratio[1] - 1)
 
 
 def test_marrow_of_177lu_dotatate_by_its_blood() -> None:
