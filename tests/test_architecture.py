@@ -18,7 +18,8 @@ MAX_LINES = 500
 FLOORS: dict[int, str] = {
     0: "errors units expressions sharing allometry nuclides progress solve transport oxygen interstitium",
     1: "parts model model_file dimensions composition requirements",
-    2: "labelling chains daughters checks patients identifiability library assembly spatial heterogeneity sbml compiler",
+    2: "labelling chains daughters checks patients identifiability library assembly spatial heterogeneity sbml "
+    "compiler",
     3: "regimen agents dosing events recording exact steady_state covariates inputs problem simulation triggers "
     "trigger_walk preparation part_store populations petab reference observation data formats size_affinity",
     4: "inference",

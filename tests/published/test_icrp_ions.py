@@ -91,9 +91,9 @@ def _matrix(ion: Ion) -> tuple[dict[str, int], np.ndarray]:
             rates[source, target] = float(rate)
     names = {n: k for k, n in enumerate(dict.fromkeys(x for pair in rates for x in pair))}
     a = np.zeros((len(names), len(names)))
-    for (source, target), rate in rates.items():
-        a[names[target], names[source]] += rate
-        a[names[source], names[source]] -= rate
+    for (source, target), per_day in rates.items():
+        a[names[target], names[source]] += per_day
+        a[names[source], names[source]] -= per_day
     return names, a
 
 

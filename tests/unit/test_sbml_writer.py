@@ -9,7 +9,7 @@ import pytest
 
 import sbml_texts as x
 from needs_sbml import libsbml
-from pkmodel import library
+from pkmodel import assembly
 from pkmodel.errors import ModelError
 from pkmodel.labelling import label
 from pkmodel.model import Model
@@ -74,13 +74,13 @@ def test_a_model_with_everything() -> None:
 
 @pytest.mark.parametrize("name", ["psma617_siebinga2023", "whole_body_linear", "organ_3_phase"])
 def test_models_of_the_library(name: str) -> None:
-    model = library.load_model(name)
+    model = assembly.load_model(name)
     route = next(iter(model.routes.values()))
     same(model, {c: 10.0 * float(f) for c, f in route.items() if f.is_number})
 
 
 def test_a_labelled_model() -> None:
-    same(label(library.load_model("whole_body_linear"), "177Lu"), {"in_blood": 5.0})
+    same(label(assembly.load_model("whole_body_linear"), "177Lu"), {"in_blood": 5.0})
 
 
 def test_a_file_is_written(tmp_path: Path) -> None:
@@ -93,4 +93,4 @@ def test_a_file_is_written(tmp_path: Path) -> None:
 
 def test_a_measured_input_has_no_place() -> None:
     with pytest.raises(ModelError, match="input Cp, Cb is a measured curve"):
-        write_sbml(library.load_model("two_tissue"))
+        write_sbml(assembly.load_model("two_tissue"))
