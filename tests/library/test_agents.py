@@ -15,7 +15,8 @@ from pkmodel.library import find, list_models
 from pkmodel.model import OUTSIDE, Model, Observable
 from support import report
 
-AGENTS = [n for n in list_models() if "agents" in str(find("model", n)) and "tracer" in find("model", n).read_text()]
+FILES = {n: find("model", n) for n in list_models()}
+AGENTS = [n for n, f in FILES.items() if "agents" in str(f) and "\ntracer" in f.read_text(encoding="utf-8")]
 load = cache(pk.load_model)
 ASKED = """
 zr89_trastuzumab cu64_trastuzumab lu177_trastuzumab in111_trastuzumab i131_trastuzumab y90_trastuzumab
@@ -29,6 +30,7 @@ lu177_fap2286 f18_fmiso f18_fes zr89_trop2 cu64_dual_nanoparticle f18_fdg y90_an
 l19_scfv_dimer l19_sip l19_igg i131_t84_diabody in111_mn14 lu177_l8a4
 """.split()
 ALL = "everything"
+SEEN: dict[str, str] = {}  # digest of equations -> the agent that was followed with cold ligand
 
 
 def test_every_agent_of_the_field_is_there() -> None:
@@ -80,6 +82,8 @@ def test_agent(name: str) -> None:
 @pytest.mark.parametrize("name", AGENTS)
 def test_agent_with_cold_ligand(name: str) -> None:
     model = load(name)
+    if (twin := SEEN.setdefault(model.digest, name)) != name:
+        pytest.skip(f"the equations are those of {twin}")
     nuclide = str(model.tracer["nuclide"])
     both = pk.label(model, nuclide, cold=True)
     activity, amount = _given(model)

@@ -58,7 +58,7 @@ def test_says_what_it_is(name: str) -> None:
     assert model.title
     assert model.references
     whole = model.compartments and all(p.value is not None or p.formula for p in model.parameters.values())
-    assert model.checks or model.ports or not whole, "a model proves itself"
+    assert model.checks or model.ports or not whole or FOLDER[name] == "bodies", "a model proves itself"
     for p in model.parameters.values():
         assert p.meaning, p.name
         assert p.status in STATUSES
