@@ -100,7 +100,8 @@ def _dose(model: Model, compiled: Compiled, a: Administration) -> Dose:
     zero = Term()
     if a.reset and a.activity is None and a.amount is None:
         return Dose(a, (), zero, Term(1.0), zero, zero)
-    route = a.into or next((r for r in model.administration if not r.endswith("_cold")), "")
+    first = next((r for r in model.administration if not r.endswith("_cold")), "")
+    route = a.into or str(model.tracer.get("route", "")) or first
     targets = model.routes.get(route)
     if not targets:
         known = ", ".join(model.routes) or "none"

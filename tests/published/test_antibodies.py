@@ -34,6 +34,11 @@ ga68_2rs15d f18_2rs15d lu177_2rs15d ac225_2rs15d in111_aby002 ga68_aby002 in111_
 tc99m_hynic_h6f tc99m_g3 tc99m_adapt6 zr89_trop2 lu177_trop2 y90_anti_cd66 i131_tositumomab l19_scfv_dimer l19_sip
 l19_igg i131_t84_diabody in111_mn14 lu177_l8a4 i131_sgmib_l8a4 cu64_dual_nanoparticle f18_fes f18_fdg
 """.split()
+HER2 = """
+zr89_trastuzumab i131_trastuzumab zr89_pertuzumab zr89_pas_fab ga68_2rs15d ga68_aby002 ga68_aby025 ga68_zher2
+tc99m_hynic_h6f tc99m_g3 tc99m_adapt6 cu64_dual_nanoparticle
+""".split()
+LAW_IGG = {"value": 3.87e-7, "unit": "cm/s", "source": "the size law at 150 kDa", "status": "predicted"}
 
 
 @cache
@@ -164,17 +169,47 @@ def test_89zr_trastuzumab_in_plasma() -> None:
     report("half-life of the slow phase, 111 h (78 to 193)", 135.5, half_life(hours, zr89(hours, "plasma")), atol=57.5)
 
 
-@pytest.mark.xfail(strict=True, reason="label_dfo keeps what cells lose as the ion, which the body holds for months")
 def test_89zr_trastuzumab_in_the_whole_body() -> None:
+    """label_dfo is fitted to this number: it says that the fit still holds, not that the model predicts."""
     hours = np.array([24.0, 72.0, 120.0, 192.0])
-    report("biological half-life, 370 h (257 to 578)", 417.5, half_life(hours, zr89(hours, "whole_body")), atol=160.5)
+    report("biological half-life, 370 h, fitted", 370.0, half_life(hours, zr89(hours, "whole_body")), rtol=0.03)
 
 
-@pytest.mark.xfail(strict=True, reason="permeability by the size law, which comes from tumours of mice")
+def test_89zr_trastuzumab_in_the_liver() -> None:
+    found = zr89(np.array([24.0, 120.0]), "liver")
+    report("share of the dose in the liver at 1 d, about 12 %", 0.12, float(found[0]), rtol=0.25)
+
+
+def suv(o: Oracle, hours: list[float], nmol: float = 333.0) -> np.ndarray:
+    p = {s.name: v for s, v in o.p.items()}
+    y = o.follow({"injection": nmol}, hours, rtol=1e-6)
+    return o.observe("tumour", y) / nmol * p["body_mass"] / p["mass_tumour"]
+
+
 def test_89zr_trastuzumab_in_the_tumour() -> None:
-    p = {s.name: v for s, v in agent("zr89_trastuzumab").p.items()}
-    suv = zr89(np.array([48.0, 144.0]), "tumour")[1] * p["body_mass"] / p["mass_tumour"]
-    report("SUV at 6 d, 6.8 (2.9 to 22.7)", 12.8, float(suv), atol=9.9)
+    """Permeability is that of another study (64Cu, tumour_human_igg); the size law of mice gives three times that."""
+    found = {
+        "patients": suv(agent("zr89_trastuzumab"), [144.0])[0],
+        "patients, tumour_solid": suv(Oracle(assemble("solid", ["zr89_trastuzumab", "tumour_solid"])), [144.0])[0],
+        "size law": suv(Oracle(assemble("law", ["zr89_trastuzumab"], set={"P_tumour": LAW_IGG})), [144.0])[0],
+    }
+    for name, value in found.items():
+        print(f"SUV at 6 d, permeability of {name}: {value:.3g}")
+    for name in ("patients", "patients, tumour_solid"):
+        report(f"{name}: log2 of SUV over the published median, 6.8", 0.0, float(np.log2(found[name] / 6.8)), atol=0.6)
+    assert found["size law"] > 2.5 * 6.8
+
+
+@pytest.mark.parametrize("name", HER2)
+def test_every_her2_agent_takes_either_tumour(name: str) -> None:
+    """tumour_solid beside an agent adds matrix, pressure, stroma and immune cells to its tumour, nothing else."""
+    simple, solid = load_model(name), assemble("solid", [name, "tumour_solid"])
+    assert set(solid.compartments) == set(simple.compartments)
+    assert solid.tracer == simple.tracer
+    p = {s.name: v for s, v in parameter_values(solid).items()}
+    report("share of cancer cells: 1 - 0.3 - 0.1", 0.6, p["cancer_tumour"], rtol=1e-12)
+    assert p["L_tumour"] > 0 == simple.parameters["jv_tumour"].value
+    _balanced(solid)
 
 
 # mass, competition, options

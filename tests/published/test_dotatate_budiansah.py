@@ -121,10 +121,12 @@ def doses(model: pk.Model, regimen: pk.Regimen, masses: dict[str, float]) -> dic
 
 
 # Gy/GBq of 177Lu-DOTATATE, lowest mean - 2 SD to highest mean + 2 SD of the cohorts (or the printed range where wider).
-# Kidneys: Gupta 2013 (0.57 +- 0.09), PMC6300448 (0.38 +- 0.19), Santoro 2018 (0.43 +- 0.13, to 0.91), Staanum 2021 (0.46).
-# Spleen and liver: Gupta 2013 alone, 61 patients, planar, 3.7 to 7.4 GBq. Santoro's liver, 0.54 +- 0.58 with lesions in
-# it, bounds nothing. Nobody printed the mass of peptide beside these doses.
-COHORTS = {"kidneys": (0.0, 0.91), "spleen": (0.89, 1.45), "liver": (0.17, 0.37)}
+# Kidneys: Gupta 2013 0.57 +- 0.09, PMC6300448 0.38 +- 0.19, Santoro 2018 0.43 +- 0.13 (to 0.91), Staanum 2021 0.46.
+# Spleen and liver: Gupta 2013 (1.17 +- 0.14 and 0.27 +- 0.05; 61 patients, planar, 3.7 to 7.4 GBq) and one patient by
+# SPECT/CT after 7.2 GBq (SNMMI 004): spleen 1.33 h in 253 mL, 0.45; liver 0.33. Santoro's liver, 0.54 +- 0.58 with
+# lesions in it, bounds nothing. Nobody printed the mass of peptide beside these doses.
+COHORTS = {"kidneys": (0.0, 0.91), "spleen": (0.45, 1.45), "liver": (0.17, 0.37)}
+GUPTA = {"kidneys": (0.39, 0.75), "spleen": (0.89, 1.45), "liver": (0.17, 0.37)}
 FULL, HALF = ("7.4 GBq over 30 min once", "140 nmol"), ("3.7 GBq over 30 min once", "70 nmol")
 
 
@@ -146,8 +148,8 @@ def cohort_doses(activity: str, amount: str, siebinga: bool = False) -> dict[str
     [
         (FULL, "kidneys"),
         (HALF, "kidneys"),
+        (FULL, "spleen"),
         (HALF, "spleen"),
-        pytest.param(FULL, "spleen", marks=pytest.mark.xfail(strict=True, reason="0.69 for 0.89 to 1.45 Gy/GBq")),
         pytest.param(FULL, "liver", marks=pytest.mark.xfail(strict=True, reason="0.10 for 0.17 to 0.37 Gy/GBq")),
         pytest.param(HALF, "liver", marks=pytest.mark.xfail(strict=True, reason="0.15 for 0.17 to 0.37 Gy/GBq")),
     ],
@@ -156,10 +158,24 @@ def test_doses_of_177lu_dotatate(given: tuple[str, str], organ: str) -> None:
     """The reference man against the published cohorts, at both ends of the activities that Gupta gave.
 
     Receptors saturate, so an organ's dose per activity depends on the mass. 140 nmol are assumed for 7.4 GBq; with the
-    same molar activity 3.7 GBq are 70 nmol. The spleen is inside at the lower end and missed at the upper, the liver is
-    missed at both.
+    same molar activity 3.7 GBq are 70 nmol. The liver is missed at both.
     """
     low, high = COHORTS[organ]
+    assert low <= cohort_doses(*given)[organ] <= high
+
+
+@pytest.mark.parametrize(
+    ("given", "organ"),
+    [
+        (FULL, "kidneys"),
+        (HALF, "kidneys"),
+        (HALF, "spleen"),
+        pytest.param(FULL, "spleen", marks=pytest.mark.xfail(strict=True, reason="0.69 for 0.89 to 1.45 Gy/GBq")),
+    ],
+)
+def test_doses_of_the_largest_cohort(given: tuple[str, str], organ: str) -> None:
+    """Gupta 2013, mean +- 2 SD: met where 3.7 GBq were given, the spleen missed where 7.4 GBq were."""
+    low, high = GUPTA[organ]
     assert low <= cohort_doses(*given)[organ] <= high
 
 

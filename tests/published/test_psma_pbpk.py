@@ -100,6 +100,7 @@ def test_doses_of_177lu_psma617() -> None:
         print(f"{organ}: {got[organ]:.3f} Gy/GBq, published {low:.2f} to {high:.2f}")
     for organ in ("kidneys", "salivary_glands", "liver", "red_marrow"):
         assert published[organ][0] <= got[organ] <= published[organ][1], organ
+    assert 0.12 < got["spleen"] < 0.25, "missed: 0.20 Gy/GBq for 0.06 (Violet 2019, 0.03 to 0.12)"
 
 
 def test_published_structure_alone_misses_liver_and_blood() -> None:
@@ -125,3 +126,75 @@ def test_more_ligand_saturates() -> None:
         print(f"{organ}: TIAC {tau[0]:.3f}, {tau[1]:.3f}, {tau[2]:.3f} h at 10, 100, 1000 nmol")
         if organ != "liver":
             assert tau[0] > tau[1] > tau[2] > 0
+
+
+ALPHA = {"Ac-225": 5.892, "Fr-221": 6.420, "At-217": 7.201, "Bi-213": 0.1245, "Po-213": 8.537}  # MeV, ICRP 107
+ELECTRONS = {"Bi-213": 0.444, "Pb-209": 0.197}
+KILOGRAM = {
+    "kidneys": 0.310,
+    "salivary_glands": 0.085,
+    "liver": 1.8,
+    "red_marrow": 1.17,
+    "spleen": 0.150,
+    "tumour": 0.02,
+}
+
+
+def alpha_doses(name: str, followed: tuple[str, ...], amount: str) -> dict[str, float]:
+    """Sv per MBq with RBE 5, all particles absorbed where each daughter decays."""
+    model = pk.load_agent(name)
+    end = 20 / pk.nuclide(str(model.nuclide)).decay_constant
+    run = pk.simulate(model, pk.Regimen("1 MBq once", amount=amount), [0, end])
+    out = dict.fromkeys(KILOGRAM, 0.0)
+    for nuclide in followed:
+        tia = pk.integrate(run, nuclide_name=nuclide).data["tia_point"]
+        energy = 5 * ALPHA.get(nuclide, 0.0) + ELECTRONS.get(nuclide, 0.0)
+        for organ, mass in KILOGRAM.items():
+            out[organ] += 5.7678e-4 * energy * float(tia.sel(organ=organ)) / mass
+    return out
+
+
+@pytest.mark.parametrize("organ", ["kidneys", "salivary_glands", "liver", "red_marrow", "spleen", "tumour"])
+def test_doses_of_213bi_psma617(organ: str) -> None:
+    """Kratochwil 2018 (3 patients, from 68Ga-PSMA-617, doi:10.1007/s00259-017-3817-y) within a factor 2."""
+    published = {"kidneys": 8.1, "salivary_glands": 8.1, "liver": 1.2, "red_marrow": 0.52, "spleen": 1.4, "tumour": 7.6}
+    got = _bismuth()[organ] * 1e3
+    print(f"{organ}: {got:.2f} Sv/GBq, published {published[organ]}")
+    assert published[organ] / 2 <= got <= published[organ] * 2
+
+
+@cache
+def _bismuth() -> dict[str, float]:
+    return alpha_doses("bi213_psma617", ("Bi-213", "Po-213", "Pb-209"), "50 nmol")
+
+
+def test_actinium_gives_its_dose_through_all_its_daughters() -> None:
+    """Kidneys and glands of 225Ac-PSMA-617: 0.7 and 2.3 Sv/MBq are quoted of Kratochwil 2017 (not read); factor 2.
+
+    Daughters beside actinium give four fifths of it, bismuth born in blood reaches the kidneys.
+    """
+    chain = ("Ac-225", "Fr-221", "At-217", "Bi-213", "Po-213", "Pb-209")
+    got = alpha_doses("ac225_psma617", chain, "50 nmol")
+    alone = alpha_doses("ac225_psma617", ("Ac-225",), "50 nmol")
+    for organ, quoted in (("kidneys", 0.7), ("salivary_glands", 2.3)):
+        print(f"{organ}: {got[organ]:.2f} Sv/MBq, {alone[organ] / got[organ]:.2f} by actinium alone, quoted {quoted}")
+        assert quoted / 2 <= got[organ] <= quoted * 2
+        assert alone[organ] / got[organ] == pytest.approx(5.892 / 28.2, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["lu177_psmait", "lu177_fap2286"])
+def test_kidneys_keep_what_tubule_cells_break_down(name: str) -> None:
+    """Without the breakdown of what the tubule takes up, kidneys get less than a third of the dose."""
+    model = pk.label(pk.load_model(name), "Lu-177", cold=True)
+    tau = []
+    for k_lys in ("2.4 1/h", "0 1/h"):
+        run = pk.simulate(model.replace(k_lys=k_lys), pk.Regimen("1 MBq once", amount="100 nmol"), [0, 2500.0])
+        tau.append(float(run["integral_kidneys"][-1]))
+    print(f"kidneys: {tau[0]:.3f} h, without breakdown {tau[1]:.3f} h")
+    # by hand: filtered (almost all), times the share taken up, times the share broken down, times how long it stays
+    uptake, stays = (
+        (0.04, 1 / (2.9e-4 * 60 + 0.0043441)) if name == "lu177_psmait" else (0.02, 1 / (0.00606 + 0.0043441))
+    )
+    back = uptake * 7.2 * 0.66 / 0.164  # 1/h: returned to plasma from 0.164 L of tubule cells
+    report("kept in tubule cells [h]", uptake * 2.4 / (2.4 + back) * stays, tau[0] - tau[1], rtol=0.15)
+    assert tau[1] < tau[0] / 3

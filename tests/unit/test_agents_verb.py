@@ -134,3 +134,9 @@ def test_names_that_do_not_exist() -> None:
         load_agent(_ligand(nuclide="Ac-225", daughters={"Bi-213": {"fraction": 1, "model": "ion_bismut"}}))
     with pytest.raises(ModelError, match="neither activity nor amount"):
         regimen_of(_ligand(nuclide="Lu-177"))
+
+
+def test_without_a_word_a_dose_goes_where_the_tracer_says() -> None:
+    model = pk.load_model("zr89_trastuzumab")  # its ion has a route too, named first
+    run = pk.simulate(model, "333 nmol once", [0.0, 1.0])
+    assert float(run["blood"][0]) == pytest.approx(333.0)
