@@ -52,8 +52,8 @@ def page(found: Validation) -> str:
     lines = [
         "# Agents beside what was published of them",
         "Written by `make validation` from [`models/agents/published.csv`](../models/agents/published.csv), never by",
-        "hand; a test fails when it is not what the models say today. Where an agent was fitted to a number, its reason",
-        "says so; misses stay in.",
+        "hand; a test fails when it is not what the models say today. Where an agent was fitted to a number, its",
+        "reason says so; misses stay in.",
         "",
         f"{len(found.rows)} published numbers of {len(found.agents)} agents: {met} met. Of {len(spread)} with a",
         f"printed spread, {inside} lie inside it (mean ± 2 SD or the printed range, whichever is wider);",
