@@ -170,6 +170,9 @@ def _per_volume(c: Compartment) -> bool:
     return "length" in dict(dimension(c.unit).exponents)
 
 
+_FEW = 20  # formulas that are written out in a message; a whole body has hundreds
+
+
 def _flow_balance(model: Model) -> list[Finding]:
     """Carried volumes that enter a node equal those that leave; what nothing leaves (a bladder) may fill."""
     nodes: dict[str, sp.Expr] = {}
@@ -188,7 +191,7 @@ def _flow_balance(model: Model) -> list[Finding]:
         scale = _number(sp.Add(*map(abs, sp.Add.make_args(net))), model)
         off = left is not None and scale is not None and abs(left) > 1e-9 * scale
         for s in order:  # one at a time: the sum of all flows cancels before the flows are written out
-            if rest == 0 or off:
+            if rest == 0 or (off and len(order) > _FEW):
                 break
             if s in rest.free_symbols:
                 rest = sp.expand(rest.xreplace({s: formulas[s]}))

@@ -136,7 +136,7 @@ def test_notes() -> None:
     assert "unused parameters: B, c" in str(found) and "not part of any observable: b" in str(found)
     assert "nothing of this model can be compared" in str(check(replace(two("a -> b: k*a"), observables={})))
     shaky = two("a -> b: k*a", parameters={"k": {"value": 1, "unit": "1/h", "status": "unverified"}})
-    assert "unverified parameters: k" in str(check(shaky))
+    assert "unverified numbers in two: k" in str(check(shaky))
 
 
 def test_units_of_every_part_are_reported_at_once() -> None:
