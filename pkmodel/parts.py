@@ -15,6 +15,8 @@ STATUSES = ("published", "derived", "predicted", "assumed", "unverified", "fitte
 TIMING = ("lag", "duration")  # what a route may say of when its doses enter, besides where
 KINDS = ("ligand", "site")  # a site binds ligand and is not labelled: receptors as states
 OUTSIDE = ""  # where a flow without "to" goes, and one without "from" comes from
+VOIDED = ("urine", "faeces")  # regions that have left the body
+WHOLE_BODY = "whole_body"  # the region that is the sum of all that is not voided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

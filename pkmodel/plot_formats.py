@@ -86,15 +86,10 @@ def uptake_figure(result: FormatComparison, label: str | None = None) -> Figure:
     chemistry = label or str(result.data["label"].to_numpy()[0])
     regions = [str(r) for r in result.data["region"].to_numpy()]
     with style():
-        columns = min(len(regions), 3)
-        rows = math.ceil(len(regions) / columns)
-        figure = new_figure(WIDTH, 2.2 * rows + 0.4, "constrained")
-        panels = np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True))
-        for ax, region in zip(panels, regions, strict=False):
+        figure, panels = _grid(len(regions), columns=3, height=2.2)
+        for ax, region in zip(panels, regions, strict=True):
             _uptake(ax, result, region, chemistry)
             ax.set_title(_plain(region))
-        for ax in panels[len(regions) :]:
-            ax.axis("off")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return figure
 
@@ -104,16 +99,22 @@ def contrast_figure(result: FormatComparison, label: str | None = None) -> Figur
     chemistry = label or str(result.data["label"].to_numpy()[0])
     regions = [str(r) for r in result.data["region"].to_numpy() if r != TUMOUR]
     with style():
-        columns = min(len(regions), 2)
-        rows = math.ceil(len(regions) / columns)
-        figure = new_figure(WIDTH, 2.4 * rows + 0.4, "constrained")
-        panels = np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True))
-        for ax, region in zip(panels, regions, strict=False):
+        figure, panels = _grid(len(regions), columns=2, height=2.4)
+        for ax, region in zip(panels, regions, strict=True):
             _contrast(ax, result, region, chemistry)
-        for ax in panels[len(regions) :]:
-            ax.axis("off")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return figure
+
+
+def _grid(panels: int, *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of some panels over the same times, `height` inches each; places left over stay empty."""
+    columns = min(panels, columns)
+    rows = math.ceil(panels / columns)
+    figure = new_figure(WIDTH, height * rows + 0.4, "constrained")
+    every = np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True))
+    for ax in every[panels:]:
+        ax.axis("off")
+    return figure, list(every[:panels])
 
 
 def dose_figure(result: FormatComparison, nuclide: str | None = None) -> Figure:

@@ -25,6 +25,7 @@ from .errors import LibraryError, PkmodelError, did_you_mean
 from .library import library_root
 from .model import Model
 from .nuclides import nuclide
+from .parts import VOIDED, WHOLE_BODY
 from .simulation import simulate
 from .units import dimension, factor
 
@@ -34,12 +35,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 QUANTITIES = ("dose", "dose ratio", "TIAC", "effective half-life", "biological half-life", "content", "SUV")
-BODY = "whole_body"
 BLOOD = ("blood", "plasma")
 BLOOD_DENSITY = 1.06  # g/mL, ICRP 89
 HALF_LIVES = 10.0
 FACTOR = 2.0  # within which a number without a published spread counts as met
-EXCRETED = ("urine", "faeces")
 _TEXT = ("agent", "region", "quantity", "unit", "n", "of", "status", "source", "note")
 
 
@@ -176,7 +175,7 @@ class Followed:
 
     def mass(self, region: str) -> float:
         """Mass of a region [g]; nan where the model does not say."""
-        name = "body_mass" if region == BODY else f"mass_{region}"
+        name = "body_mass" if region == WHOLE_BODY else f"mass_{region}"
         return self.values.get(name, math.nan)
 
 
@@ -225,7 +224,7 @@ def dose(course: Followed, region: str) -> float:
     mass = course.mass(region)
     if region not in course.tiac or not mass > 0:
         return math.nan
-    organ = "body" if region == BODY else region
+    organ = "body" if region == WHOLE_BODY else region
     parent = course.model.nuclide
     how: Daughters = "none" if course.chain else "equilibrium"
     total = course.tiac[region] * s_self(parent, mass, organ=organ, daughters=how).value
@@ -236,12 +235,12 @@ def dose(course: Followed, region: str) -> float:
 
 def bound(course: Followed, region: str) -> float:
     """Most that photons from all other regions can add [mGy/MBq]; nan where masses are not known."""
-    body = course.mass(BODY)
-    organs = [o for o in course.tiac if o not in (BODY, "blood", *EXCRETED) and course.mass(o) > 0]
-    if region == BODY or region not in organs or not body > 0:
+    body = course.mass(WHOLE_BODY)
+    organs = [o for o in course.tiac if o not in (WHOLE_BODY, "blood", *VOIDED) and course.mass(o) > 0]
+    if region == WHOLE_BODY or region not in organs or not body > 0:
         return math.nan
     activity = {o: course.tiac[o] for o in organs}
-    whole = course.tiac.get(BODY, 1.0 / course.decay)
+    whole = course.tiac.get(WHOLE_BODY, 1.0 / course.decay)
     return 1000.0 * cross_dose_bound(
         region,
         {o: course.mass(o) for o in organs},
@@ -283,7 +282,7 @@ def evaluate(fact: Fact, courses: Mapping[str, Followed]) -> Row:
     else:
         at = float(np.interp(fact.from_h, course.times, course.share[region]))
         per_gram = 100.0 * at * math.exp(course.decay * fact.from_h) / course.mass(region)
-    return Row(fact=fact, got=per_gram / 100.0 * course.mass(BODY))
+    return Row(fact=fact, got=per_gram / 100.0 * course.mass(WHOLE_BODY))
 
 
 def half_life(course: Followed, region: str, fact: Fact) -> float:

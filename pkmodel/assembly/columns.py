@@ -16,7 +16,12 @@ from .tree import Leaf
 
 ABOUT = ("unit", "meaning", "source", "status", "cv", "lower", "upper", "fixed")
 _COLUMN = (*ABOUT, "values", "formula", "organs")
-WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def names_in(formula: str) -> set[str]:
+    """Names of parameters in a formula of a model file."""
+    return {w for w in _WORD.findall(formula) if w not in FUNCTIONS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +123,7 @@ class Table:
 
     def _read(self, c: Column, base: str, organ: str, known: Iterable[str]) -> Parameter:
         raw = c.entry(organ)
-        names = {w for w in WORD.findall(str(raw.get("formula", ""))) if w not in FUNCTIONS}
+        names = names_in(str(raw.get("formula", "")))
         p = read_parameter(f"{base}_{organ}", raw, names, f"{c.origin}: {organ}")
         return self.suffixed(p, organ, known)
 

@@ -11,16 +11,15 @@ import sympy as sp
 from ..composition import agree
 from ..dimensions import infer_observable_units
 from ..errors import ModelError, UnitError, did_you_mean
-from ..expressions import FUNCTIONS, symbol
+from ..expressions import symbol
 from ..model import Flow, Model, Observable, Parameter, iterate_expressions
 from ..model_file import read_parameter
+from ..parts import VOIDED, WHOLE_BODY
 from ..units import dimension
-from .columns import ABOUT, WORD, Table, read_column
+from .columns import ABOUT, Table, names_in, read_column
 from .layers import EVERY, Layer, Written, read_layers, write_out
 from .tree import Leaf
 
-VOIDED = ("urine", "faeces")  # regions that have left the body
-BODY = "whole_body"
 ALWAYS = "mass"  # a column that doses need, whether or not a rate does
 _MERGED = ("compartments", "observables", "inputs", "derived")
 
@@ -146,7 +145,7 @@ def _parameters(
 
     def resolve(name: str) -> Parameter | None:
         if name in last:
-            return _set(name, last[name], own.get(name) or made.parameters.get(name), table, name in made.asked)
+            return _set(name, last[name], own.get(name) or made.parameters.get(name))
         if valued(p := own.get(name)):
             return p
         if name in sums:
@@ -217,7 +216,7 @@ def _expressions(leaves: list[Leaf], made: Written, whole: Mapping[str, Any]) ->
     yield from (o.expression for o in whole["observables"].values())
     yield from (p.formula for p in whole["derived"].values() if p.formula is not None)
     for leaf in leaves:
-        bare = replace(leaf.own, parameters=leaf.own.parameters, flows=(), observables={}, requirements=())
+        bare = replace(leaf.own, flows=(), observables={}, requirements=())
         for what, e in iterate_expressions(bare):
             if what.startswith(("event", "administration")):
                 yield e
@@ -240,9 +239,8 @@ def _sums(leaves: list[Leaf], table: Table, ports: Mapping[str, Mapping[str, str
             if not isinstance(raw, Mapping) or "of" not in raw or "unit" not in raw:
                 raise ModelError(f'{who}: a sum is a table with of = "Q", unit and, for example, inlet = "arterial"')
             tied = {k: v for k, v in raw.items() if k not in (*ABOUT, "of")}
-            words = {w for w in WORD.findall(raw["of"]) if w not in FUNCTIONS}
             about = {k: v for k, v in raw.items() if k in ABOUT}
-            one = read_parameter(name, {**about, "formula": raw["of"]}, words, who)
+            one = read_parameter(name, {**about, "formula": raw["of"]}, names_in(raw["of"]), who)
             chosen = [
                 o
                 for o in table.instances
@@ -264,15 +262,13 @@ def _last_words(leaves: list[Leaf]) -> dict[str, Any]:
     return last
 
 
-def _set(name: str, said: tuple[Any, str], was: Parameter | None, table: Table, organ: bool) -> Parameter:
+def _set(name: str, said: tuple[Any, str], was: Parameter | None) -> Parameter:
     """A parameter of ``[set]``; what it does not say is as it was."""
     raw, origin = said
     who = f"{origin}: [set] {name}"
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         raise ModelError(f'{who}: {raw!r} has no unit; write for example "{raw} {was.unit if was else "L"}"')
-    names = (
-        {w for w in WORD.findall(str(raw.get("formula", ""))) if w not in FUNCTIONS} if isinstance(raw, Mapping) else ()
-    )
+    names = names_in(str(raw.get("formula", ""))) if isinstance(raw, Mapping) else ()
     if isinstance(raw, Mapping) and was is not None:
         about = {"unit": was.unit, "meaning": was.meaning}
         raw = {**{k: v for k, v in about.items() if v}, **raw}
@@ -309,7 +305,7 @@ def _observed(model: Model) -> dict[str, Observable]:
         if c.kind == "ligand" and c.region and dimension(c.unit) in (dimension("nmol"), dimension("MBq")):
             regions.setdefault(c.region, []).append(symbol(n))
     inside = [s for region, parts in regions.items() if region not in VOIDED for s in parts]
-    regions[BODY] = inside
+    regions[WHOLE_BODY] = inside
     one = unit.pop() if len(unit) == 1 else "nmol"
     sums = {r: Observable(name=r, expression=sp.Add(*parts), unit=one) for r, parts in regions.items() if parts}
     return {**{r: o for r, o in sums.items() if r not in model.parameters}, **model.observables}

@@ -21,6 +21,7 @@ from ..inference.compare import Comparison
 from ..inference.likelihood import Block
 from ..inference.result import Fit
 from ..nuclides import nuclide
+from ..parts import VOIDED
 from ..simulation import prepare
 from ..solve.status import Status
 from ..units import dimension
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Array = NDArray[np.float64]
-VOIDED = ("urine", "faeces")  # regions outside the body, as assembled models call them
 FAR = 0.2  # extrapolated fraction above which a result is flagged
 _HALF_LIVES = 25  # horizon of a nonlinear model after the last measurement; what is left is below 3e-8
 

@@ -21,6 +21,7 @@ import xarray as xr
 
 from ..errors import DoseError
 from ..nuclides import nuclide as find_nuclide
+from ..parts import WHOLE_BODY
 from .present import html_list, html_table, text_list, text_table
 from .values import canonical, lognormal, spread, stream, tia_factor, variable
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-WHOLE_BODY = "whole_body"  # a region of this name is the sum of the others
 _ROUNDING = 1e-9  # an activity that stays for ever has exactly the physical mean life: allow for rounding
 
 
