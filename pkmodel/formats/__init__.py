@@ -5,6 +5,9 @@
 ``study_file``          ``study.toml``: what a table cannot say (citation, subjects, regions, published results)
 ``long_table``          ``tac.csv``: rows to curves, every row checked
 ``plausibility``        what physics forbids: more activity than was given, tails slower than decay, boxes as organs
-``bids``                PET-BIDS ``*_pet.json``, ``*_tacs.tsv``, ``*_blood.tsv``
+``bids``                PET-BIDS, one scan or a whole folder; with ``bids_files``, ``_scan``, ``_units``, ``_folder``
+``nonmem``              NONMEM data files: with ``nonmem_table``, ``nonmem_records``, ``nonmem_events``
+``nonmem_write``        a study as a NONMEM data file
+``kinpar``              ``*_kinpar.tsv``: parameters of regions, with units, model and version beside them
 ======================  =====================================================================
 """

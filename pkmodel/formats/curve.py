@@ -9,11 +9,12 @@ Conventions
   convention (it is exact when the corrected activity does not change within the frame).
 * Values stay in the unit they were declared in until `Curve.to_unit`. %IA and SUV refer to the activity injected at
   t = 0, so %IA of a curve that is not decay-corrected falls with the physical half-life even if nothing is lost.
+* A curve without a nuclide (a drug in plasma: mg/L, nmol/L) does not decay: corrected or not, it is the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..nuclides import nuclide
-from ..units import Dimension, dimension, factor, quantity
+from ..units import Dimension, convert, dimension, factor, quantity
 
 Array = npt.NDArray[np.float64]
 
@@ -34,6 +35,12 @@ UNITS_ALLOWED = (
 )
 
 
+COLD_UNITS_ALLOWED = "without a nuclide: mass or substance (mg, nmol), per volume (mg/L, ng/mL, nmol/L); 1 or %"
+
+MEASURED, BELOW, ABOVE, MISSING = 0, -1, 1, 2
+"""What a value is: measured; a limit it was below; a limit it reached or passed; nothing (the value is NaN)."""
+
+
 @cache
 def _measures() -> dict[Dimension, tuple[str, str]]:
     """Dimension -> (what is counted, per what)."""
@@ -43,8 +50,22 @@ def _measures() -> dict[Dimension, tuple[str, str]]:
     return {dimension(unit): measure for unit, measure in table.items()}
 
 
-def measure_of(unit: str, who: str = "") -> tuple[str, str]:
+@cache
+def _cold_measures() -> dict[Dimension, tuple[str, str]]:
+    """As `_measures`, of what is not radioactive: g/L is a concentration here, not an SUV."""
+    table = {"nmol": ("substance", "total"), "nmol/L": ("substance", "volume"), "nmol/g": ("substance", "mass")}
+    table |= {"g": ("mass", "total"), "g/L": ("mass", "volume"), "1": ("fraction", "total")}
+    return {dimension(unit): measure for unit, measure in table.items()}
+
+
+def measure_of(unit: str, who: str = "", *, radioactive: bool = True) -> tuple[str, str]:
     """What a unit of a curve counts (activity, injected, suv, fraction) and per what (total, volume, mass).
+
+    Parameters
+    ----------
+    unit : of the curve [text]
+    who : named first in the error [text]
+    radioactive : whether the curve has a nuclide; without one a unit counts substance, mass or a fraction
 
     Raises
     ------
@@ -54,10 +75,11 @@ def measure_of(unit: str, who: str = "") -> tuple[str, str]:
         The unit exists but is not one of a time-activity curve.
     """
     dim = dimension(_plain(unit), who)
-    found = _measures().get(dim)
+    found = (_measures() if radioactive else _cold_measures()).get(dim)
     if found is None:
         prefix = f"{who}: " if who else ""
-        raise DataError(f"{prefix}unit {unit!r} has dimension {dim}; allowed: {UNITS_ALLOWED}")
+        allowed = UNITS_ALLOWED if radioactive else COLD_UNITS_ALLOWED
+        raise DataError(f"{prefix}unit {unit!r} has dimension {dim}; allowed: {allowed}")
     return found
 
 
@@ -100,7 +122,7 @@ class Curve:
     n : (n,) array, animals or patients behind each value [1]
     unit : unit of value and sd [text]
     decay_corrected : whether values are corrected to injection [bool]
-    nuclide : canonical name, such as "Lu-177" [text]
+    nuclide : canonical name, such as "Lu-177"; "" for what is not radioactive [text]
     volume : (n,) array, NaN where absent [mL]
     mass : mass of the region, or None [g]
     injected_activity : activity at t = 0, or None where the source does not say [MBq]
@@ -110,6 +132,7 @@ class Curve:
     part_of : region that already contains this one, or None [text]
     rows : line of each value in its source file, from 1 [1]
     source : the file, for messages [text]
+    censored : (n,) array of `MEASURED`, `BELOW`, `ABOVE`, `MISSING`; default all measured [1]
     """
 
     subject: str
@@ -134,10 +157,13 @@ class Curve:
     note: str = ""
     rows: tuple[int, ...] = ()
     source: str = ""
+    censored: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, dtype=np.int8))
 
     def __post_init__(self) -> None:
-        for name in ("t_start", "t_end", "value", "sd", "weights", "n", "volume"):
-            array = np.array(getattr(self, name), dtype=np.int64 if name == "n" else np.float64)
+        if np.size(self.censored) == 0:
+            object.__setattr__(self, "censored", np.zeros(np.size(self.value), dtype=np.int8))
+        for name in _PER_VALUE:
+            array: npt.NDArray[Any] = np.array(getattr(self, name), dtype=_WHOLE.get(name, np.float64))
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
@@ -165,15 +191,27 @@ class Curve:
     def __len__(self) -> int:
         return len(self.value)
 
+    def take(self, which: npt.NDArray[np.bool_]) -> Curve:
+        """Only some of the values.
+
+        Parameters
+        ----------
+        which : (n,) array, True for those to keep
+        """
+        kept: dict[str, Any] = {name: getattr(self, name)[which] for name in _PER_VALUE}
+        rows = tuple(np.asarray(self.rows)[which].tolist()) if len(self.rows) == len(self) else ()
+        return replace(self, rows=rows, **kept)
+
     def __str__(self) -> str:
         corrected = "decay-corrected to injection" if self.decay_corrected else "not decay-corrected"
-        lines = [f"{self.region} ({self.kind}), subject {self.subject}, {self.nuclide}, {corrected}"]
+        decay = f", {self.nuclide}, {corrected}" if self.nuclide else ""
+        lines = [f"{self.region} ({self.kind}), subject {self.subject}{decay}"]
         for i in range(len(self)):
             when = f"{self.t_start[i]:.6g}"
             if self.t_end[i] > self.t_start[i]:
                 when += f" to {self.t_end[i]:.6g}"
             spread = f" +- {self.sd[i]:.4g}" if np.isfinite(self.sd[i]) else ""
-            lines.append(f"  {when:>20} h  {self.value[i]:.6g}{spread} {self.unit}")
+            lines.append(f"  {when:>20} h  {_said(self.value[i], int(self.censored[i]))}{spread} {self.unit}")
         return "\n".join(lines)
 
     def replace(self, **changes: Any) -> Curve:
@@ -182,7 +220,7 @@ class Curve:
 
     def decay_correct(self) -> Curve:
         """The same curve corrected for decay to injection; unchanged where it already is."""
-        if self.decay_corrected:
+        if self.decay_corrected or not self.nuclide:
             return self
         return self._scaled(self._decay_factor()).replace(decay_corrected=True)
 
@@ -194,7 +232,7 @@ class Curve:
         DataError
             The curve is in SUV, which is decay-corrected by definition.
         """
-        if not self.decay_corrected:
+        if not self.decay_corrected or not self.nuclide:
             return self
         if measure_of(self.unit)[0] == "suv":
             raise DataError(
@@ -219,6 +257,10 @@ class Curve:
         DataError
             Something the conversion needs is not known: injected activity, body mass, volume, mass or density.
         """
+        if not self.nuclide:
+            for one in (self.unit, unit):
+                measure_of(one, self.who, radioactive=False)
+            return self._scaled(np.full(len(self), convert(1.0, self.unit, unit, self.who))).replace(unit=unit)
         old, old_per = measure_of(self.unit, self.who)
         new, new_per = measure_of(unit, self.who)
         if unit == self.unit:
@@ -235,7 +277,7 @@ class Curve:
         return self._scaled(scale).replace(unit=unit)
 
     def _decay_factor(self) -> Array:
-        if self.kind == "parent_fraction":
+        if self.kind == "parent_fraction" or not self.nuclide:
             return np.ones(len(self))
         return decay_factor(nuclide(self.nuclide).decay_constant, self.t_start, self.t_end)
 
@@ -297,3 +339,13 @@ class Curve:
         return DataError(
             f"{self.who}: {self.unit!r} cannot become {unit!r} because {what} is not known; give {example} in {where}"
         )
+
+
+_PER_VALUE = ("t_start", "t_end", "value", "sd", "weights", "n", "volume", "censored")
+_WHOLE: dict[str, type] = {"n": np.int64, "censored": np.int8}
+
+
+def _said(value: float, censored: int) -> str:
+    if censored == MISSING:
+        return "missing"
+    return {BELOW: "below ", ABOVE: "at least "}.get(censored, "") + f"{value:.6g}"

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from ..errors import DataError, NuclideError, UnitError
 from ..nuclides import nuclide
 from ..units import factor
-from .curve import KINDS, UNITS_ALLOWED, measure_of
+from .curve import ABOVE, BELOW, KINDS, MEASURED, MISSING, UNITS_ALLOWED, measure_of
 from .study_file import FLAGS, StudyFile, nearest
+
+CENSORED = {"": MEASURED, "below": BELOW, "above": ABOVE, "missing": MISSING}
+"""Words of the column ``censored``: the value is a limit it was below, or reached; or nothing was measured."""
 
 
 class Problems:
@@ -56,6 +59,7 @@ class Row:
     kind: str | None
     volume: float
     mass: float
+    censored: int = MEASURED
 
 
 class RowReader:
@@ -78,13 +82,18 @@ class RowReader:
         kind = cells.get("kind", "") or None
         if kind is not None and kind not in KINDS:
             self.wrong(f"kind {kind!r} is not known{nearest(kind, KINDS)} allowed: {', '.join(KINDS)}")
+        censored = cells.get("censored", "")
+        if censored not in CENSORED:
+            self.wrong(f"censored {censored!r} is not known; allowed: below, above, missing, or nothing")
+        if censored == "missing" and cells["value"]:
+            self.wrong(f"value is {cells['value']} but censored says 'missing'; leave one of them empty")
         row = Row(
             line=self.line,
             subject=subject,
             region=cells["region"],
             t_start=start,
             t_end=end,
-            value=self.number("value", "a number, zero or above"),
+            value=math.nan if censored == "missing" else self.number("value", "a number, zero or above"),
             sd=self.number("sd", "a number above zero, or nothing", optional=True, above_zero=True),
             weight=self.number("weight", "a number, zero or above, or nothing", optional=True),
             n=self.count(self.said("n", subject)),
@@ -97,6 +106,7 @@ class RowReader:
             * (factor(study.volume_unit) / factor("mL") if study.volume_unit else 1.0),
             mass=self.number("mass", "a number above zero, or nothing", optional=True, above_zero=True)
             * (factor(study.mass_unit) if study.mass_unit else 1.0),
+            censored=CENSORED.get(censored, MEASURED),
         )
         self.check_physics(row)
         return row

@@ -1,8 +1,9 @@
 """The long table ``tac.csv``: one row per value, every row checked before anything is built from it.
 
 Columns: ``subject, region, value`` and either ``t`` or ``t_start, t_end``; further ``sd, unit, n, decay_corrected,
-nuclide, agent, weight, kind, volume, mass, note``. ``unit, n, decay_corrected, nuclide, agent`` must be said, per row
-or once in ``study.toml``; none has a default. All problems of a table are reported together, each with its line.
+nuclide, agent, weight, kind, volume, mass, censored, note``. ``unit, n, decay_corrected, nuclide, agent`` must be
+said, per row or once in ``study.toml``; none has a default. ``censored`` is ``below`` or ``above`` (the value is a
+limit) or ``missing`` (there is no value). All problems of a table are reported together, each with its line.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .study_file import Region, StudyFile, nearest
 
 COLUMNS = (
     "subject", "region", "t", "t_start", "t_end", "value", "sd", "unit", "n", "decay_corrected", "nuclide", "agent",
-    "weight", "kind", "volume", "mass", "note",
+    "weight", "kind", "volume", "mass", "censored", "note",
 )  # fmt: skip
 _SAID = ("unit", "n", "decay_corrected", "nuclide", "agent")
 
@@ -194,6 +195,7 @@ def _curve(subject: str, region: str, rows: list[Row], file: str, study: StudyFi
         decay_corrected=flag.endswith("yes"),
         nuclide=nuclide(rows[0].nuclide).name,
         volume=np.array([row.volume for row in rows]),
+        censored=np.array([row.censored for row in rows], dtype=np.int8),
         mass=next(iter(masses), None),
         injected_activity=person.injected_activity,
         body_mass=person.body_mass,

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..nuclides import nuclide
-from .curve import Curve
+from .curve import MEASURED, Curve
 from .long_row import Problems
 from .study_file import Region
 
@@ -63,6 +63,7 @@ def check_plausible(
         Something in the list above, with ``strict=True``.
     """
     problems, warnings = Problems(file), []
+    curves = [k for k in (c.take(c.censored == MEASURED) for c in curves) if len(k)]
     said = set(kinds_said) | {name for name, region in regions.items() if region.kind}
     for curve in curves:
         region = regions.get(curve.region, Region(name=curve.region))

@@ -16,8 +16,14 @@ from pkmodel.nuclides import nuclide
 from pkmodel.units import dimension
 from support import report, shared
 
-SHIPPED = ("dbodc_99mtc", "l8a4_177lu_mouse", "radioiodine_uptake", "snmmi_p004")
-COUNTS = {"dbodc_99mtc": (2, 80), "l8a4_177lu_mouse": (2, 60), "radioiodine_uptake": (3, 9), "snmmi_p004": (1, 24)}
+SHIPPED = ("dbodc_99mtc", "ds004869_mc1_brain", "l8a4_177lu_mouse", "radioiodine_uptake", "snmmi_p004")
+COUNTS = {
+    "dbodc_99mtc": (2, 80),
+    "ds004869_mc1_brain": (54, 9351),
+    "l8a4_177lu_mouse": (2, 60),
+    "radioiodine_uptake": (3, 9),
+    "snmmi_p004": (1, 24),
+}
 
 
 def rows_of(path: str) -> list[dict[str, str]]:
