@@ -119,7 +119,8 @@ def _units(model: Model) -> list[Finding]:
     for route, parts in model.administration.items():
         for c_name, e in parts.items():
             state = dimension(model.compartments[c_name].unit)
-            dose = "MBq" if "activity" in dict(state.exponents) else "nmol"
+            holds = dict(state.exponents)
+            dose = "MBq" if "activity" in holds else "g" if "mass" in holds and "substance" not in holds else "nmol"
             expect(f"administration {route} into {c_name}, per {dose}", e, multiply(state, dimension(dose), -1))
     for route, times in model.timing.items():
         for key, e in times.items():

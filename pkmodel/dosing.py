@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import sympy as sp
@@ -98,7 +98,7 @@ def doses_of(model: Model, compiled: Compiled, regimen: Regimen) -> tuple[Dose, 
 
 def _dose(model: Model, compiled: Compiled, a: Administration) -> Dose:
     zero = Term()
-    if a.reset and a.activity is None and a.amount is None:
+    if a.reset and a.activity is None and a.amount is None and a.mass is None:
         return Dose(a, (), zero, Term(1.0), zero, zero)
     first = next((r for r in model.administration if not r.endswith("_cold")), "")
     route = a.into or str(model.tracer.get("route", "")) or first
@@ -111,12 +111,12 @@ def _dose(model: Model, compiled: Compiled, a: Administration) -> Dose:
     if a.constant:
         if isinstance(a.rate, str):
             raise SimulationError(f"{model.who}: {a}: the rate of a constant infusion must be a number")
-        running = replace(a, activity=a.rate) if a.activity is not None else replace(a, amount=a.rate)
+        running = a.giving(a.rate, a.unit)
     hot, cold = _hot_and_cold(model, running, next(iter(targets)))
     parts = [(compiled.routes.index(route), hot)]
     if cold is not None and f"{route}_cold" in model.routes:
         parts.append((compiled.routes.index(f"{route}_cold"), cold))
-    unit = "MBq/h" if a.activity is not None else "nmol/h"
+    unit = f"{a.unit}/h"
     own = model.timing.get(route, {})
 
     def said(value: float | str, what: str, wanted: str) -> Term:
@@ -168,6 +168,17 @@ def _formula(model: Model, compiled: Compiled, formula: sp.Expr) -> Term:
     return Term(math.nan, code(e), tuple((k, code(derivative(e, arguments[k]))) for k in used))
 
 
+def _molar_mass(model: Model, a: Administration) -> float:
+    """Of a model in amounts that is given a mass [g/nmol]."""
+    parameter = model.parameters.get("MW")
+    if parameter is None or dimension(parameter.unit) != dimension("g/nmol") or not parameter.canonical > 0:
+        raise SimulationError(
+            f"{model.who}: its states are amounts, so {a} needs a parameter MW, its molar mass in 'g/mol', or "
+            "an amount in nmol"
+        )
+    return parameter.canonical
+
+
 def _hot_and_cold(model: Model, a: Administration, compartment: str) -> tuple[float, float | None]:
     """Dose of the (hot) ligand in the unit of its state, and of the cold where the model follows it [nmol]."""
     state = model.compartments[compartment]
@@ -176,9 +187,15 @@ def _hot_and_cold(model: Model, a: Administration, compartment: str) -> tuple[fl
         if a.activity is None:
             raise SimulationError(f"{model.who}: its states are activities, so {a} needs an activity [MBq]")
         return a.activity, None
+    if "substance" not in found and "mass" in found:
+        if a.mass is None:
+            raise SimulationError(f"{model.who}: its states are masses, so {a} needs a mass, for example '10 mg once'")
+        return a.mass, None
     if "substance" not in found:
         raise SimulationError(f"{model.who}: {compartment} is in {state.unit!r}, so neither nmol nor MBq can be given")
     if not model.nuclide:
+        if a.mass is not None:
+            return a.mass / _molar_mass(model, a), None
         if a.amount is None:
             raise SimulationError(f"{model.who}: not labelled, so {a} needs an amount, for example amount='10 nmol'")
         return a.amount, None

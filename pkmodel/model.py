@@ -116,7 +116,7 @@ class Model:
         """
         plain: dict[str, Mapping[str, sp.Expr]] = {}
         for name, c in self.compartments.items():
-            if c.kind == "ligand" and dimension(c.unit) in (dimension("nmol"), dimension("MBq")):
+            if c.kind == "ligand" and dimension(c.unit) in [dimension(unit) for unit in ("nmol", "MBq", "g")]:
                 whole = name.removesuffix("_hot")
                 split = bool(self.nuclide) and f"{whole}_cold" in self.compartments
                 plain[whole if split else name] = {name: sp.Integer(1)}

@@ -1,5 +1,5 @@
 """What is given, when, where and how: each administration carries activity (dose depends on it) and amount
-(saturation depends on it).
+(saturation depends on it), or a mass for a drug whose amounts are weighed.
 
 A lag, a duration, a rate or a fraction absorbed may be a number or the name of a parameter of the model. Repeated
 doses, steady states and resets mean what they mean in NONMEM's event records (ICON, NONMEM Users Guide VI, ch. V);
@@ -33,18 +33,30 @@ class Administration:
     amount: float | None = None  # all ligand, hot and cold [nmol]
     duration: float | str = 0.0  # [h]
     into: str = ""  # route of the model; default its first
-    rate: float | str = 0.0  # instead of a duration [MBq/h where an activity is given, else nmol/h]
+    rate: float | str = 0.0  # instead of a duration [`unit` per h]
     lag: float | str = 0.0  # from the order until the dose begins to enter [h]
     fraction: float | str = 1.0  # of the dose that enters at all
     steady: str = ""  # one of STEADY
     every: float = 0.0  # interval of the series in steady state [h]
     reset: bool = False
     ordered: float | None = None  # when a repeated dose was ordered, where that is not its own time [h]
+    mass: float | None = None  # of a drug that is weighed, instead of an amount [g]
 
     @property
     def given(self) -> float:
-        """The dose, in MBq where an activity is given, else in nmol."""
-        return self.activity if self.activity is not None else (self.amount or 0.0)
+        """The dose, in `unit`."""
+        return next((x for x in (self.activity, self.amount, self.mass) if x is not None), 0.0)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the dose: MBq where an activity is given, g where a mass is, else nmol."""
+        return "MBq" if self.activity is not None else "g" if self.mass is not None and self.amount is None else "nmol"
+
+    def giving(self, dose: float, unit: str) -> Administration:
+        """The same with another dose, in MBq, nmol or g."""
+        if unit == "MBq":
+            return replace(self, activity=dose)
+        return replace(self, mass=dose) if unit == "g" else replace(self, amount=dose)
 
     @property
     def constant(self) -> bool:
@@ -64,9 +76,10 @@ class Administration:
         return self.time + lag + (fraction * self.given / rate if rate else duration)
 
     def __str__(self) -> str:
-        unit = "MBq" if self.activity is not None else "nmol"
+        unit = self.unit
         what = [f"{self.activity:g} MBq"] if self.activity is not None else []
         what += [f"{self.amount:g} nmol"] if self.amount is not None else []
+        what += [f"{1e3 * self.mass:.10g} mg"] if self.mass is not None else []
         dose = " / ".join(what) or "nothing"
         if self.constant:
             dose = f"{_said(self.rate, f'{unit}/h')} at steady state"
@@ -107,7 +120,8 @@ class Regimen:
 
     Parameters
     ----------
-    text : ``"7.4 GBq once"``, ``"7.4 GBq every 8 wk x 4"``, ``"10 nmol over 30 min every 12 h x 5"``, optionally
+    text : ``"7.4 GBq once"``, ``"7.4 GBq every 8 wk x 4"``, ``"10 nmol over 30 min every 12 h x 5"``, ``"300 mg
+        once"`` for models of a drug that is weighed, optionally
         ``... at 2 h`` or ``... into depot``; ``... over D1``, ``... rate 5 nmol/h``, ``... fraction 0.8`` and
         ``... lag tlag``, each with a number or a parameter's name; ``"10 nmol every 12 h at steady state"``;
         ``"5 nmol/h at steady state"``; ``"reset at 50 h"``; several joined by ``;`` [text]
@@ -202,11 +216,11 @@ def _read(text: str, amount: str | None, into: str) -> list[Administration]:
     match = _TEXT.match(text)
     if match is None:
         raise _unreadable(text)
-    activity, ligand, rate = _dose(match["dose"], text)
+    activity, ligand, mass, rate = _dose(match["dose"], text)
     if amount is not None:
-        if ligand is not None:
+        if ligand is not None or mass is not None:
             raise SimulationError(f"regimen {text!r} gives an amount twice")
-        _, ligand, _ = _dose(amount, text)
+        ligand = _dose(amount, text)[1]
         if ligand is None:
             raise SimulationError(f"regimen {text!r}: amount {amount!r} is not an amount of substance")
     count = int(match["times"]) if match["times"] else 1
@@ -227,12 +241,13 @@ def _read(text: str, amount: str | None, into: str) -> list[Administration]:
         amount=ligand,
         duration=_hours_or_name(match["over"], text),
         into=into or match["into"] or "",
-        rate=rate or _rate_or_name(match["rate"], activity is not None, text),
+        rate=rate or _rate_or_name(match["rate"], Administration(0.0, activity, ligand, mass=mass).unit, text),
         lag=_hours_or_name(match["lag"], text),
         fraction=_fraction_or_name(match["fraction"], text),
         steady=steady,
         every=every if steady else 0.0,
         reset=match["reset"] is not None,
+        mass=mass,
     )
     later = replace(first, steady="", every=0.0, reset=False, ordered=start)
     return [first, *(replace(later, time=start + k * every) for k in range(1, count))]
@@ -241,9 +256,12 @@ def _read(text: str, amount: str | None, into: str) -> list[Administration]:
 def _check(administrations: tuple[Administration, ...]) -> None:
     """Refuse numbers and combinations that mean nothing."""
     for a in administrations:
-        numbers = (a.time, a.duration, a.activity or 0.0, a.amount or 0.0, a.rate, a.lag, a.fraction, a.every, a.order)
+        doses = (a.activity or 0.0, a.amount or 0.0, a.mass or 0.0)
+        numbers = (a.time, a.duration, *doses, a.rate, a.lag, a.fraction, a.every, a.order)
         if not all(isinstance(x, str) or 0 <= x < math.inf for x in numbers):
             raise SimulationError(f"regimen: {a}: times, durations and doses must be finite and not negative")
+        if a.mass is not None and (a.activity is not None or a.amount is not None):
+            raise SimulationError(f"regimen: {a}: a mass beside an activity or an amount; give one of them")
         if a.steady not in STEADY:
             raise SimulationError(
                 f"regimen: {a}: steady {a.steady!r} is not known; allowed: {', '.join(map(repr, STEADY))}"
@@ -262,22 +280,27 @@ def _check(administrations: tuple[Administration, ...]) -> None:
             raise SimulationError(f"regimen: {a}: given before it was ordered, at {a.order:g} h")
 
 
-def _dose(text: str, whole: str) -> tuple[float | None, float | None, float]:
-    """Activity [MBq], amount [nmol] and, of a constant infusion, the rate of either, of a text."""
+def _dose(text: str, whole: str) -> tuple[float | None, float | None, float | None, float]:
+    """Activity [MBq], amount [nmol], mass [g] and, of a constant infusion, the rate of one of them, of a text."""
     if len(both := _BOTH.split(text)) == 2:
-        (activity, _, _), (_, ligand, _) = (_dose(part, whole) for part in both)
+        activity, ligand = _dose(both[0], whole)[0], _dose(both[1], whole)[1]
         if activity is None or ligand is None:
             raise SimulationError(f"regimen {whole!r}: {text!r} is not 'activity / amount'")
-        return activity, ligand, 0.0
+        return activity, ligand, None, 0.0
     read = quantity(text, f"regimen {whole!r}")
     if read.value < 0:
         raise SimulationError(f"regimen {whole!r}: a dose must not be negative")
-    kinds = {"MBq": (read.value, None, 0.0), "nmol": (None, read.value, 0.0)}
-    kinds |= {"MBq/h": (0.0, None, read.value), "nmol/h": (None, 0.0, read.value)}
-    for unit, found in kinds.items():
+    for k, unit in enumerate(("MBq", "nmol", "g")):
+        dose: list[float | None] = [None, None, None]
         if read.dimension == dimension(unit):
-            return found
-    raise SimulationError(f"regimen {whole!r}: {text!r} is neither an activity (MBq) nor an amount (nmol)")
+            dose[k] = read.value
+            return dose[0], dose[1], dose[2], 0.0
+        if read.dimension == dimension(f"{unit}/h"):
+            dose[k] = 0.0
+            return dose[0], dose[1], dose[2], read.value
+    raise SimulationError(
+        f"regimen {whole!r}: {text!r} is neither an activity (MBq) nor an amount (nmol) nor a mass (mg)"
+    )
 
 
 def _hours(text: str, whole: str) -> float:
@@ -295,12 +318,12 @@ def _hours_or_name(text: str | None, whole: str) -> float | str:
     return text if _NAME.fullmatch(text) else _hours(text, whole)
 
 
-def _rate_or_name(text: str | None, of_activity: bool, whole: str) -> float | str:
+def _rate_or_name(text: str | None, dose_unit: str, whole: str) -> float | str:
     if text is None:
         return 0.0
     if _NAME.fullmatch(text):
         return text
-    read, unit = quantity(text, f"regimen {whole!r}"), "MBq/h" if of_activity else "nmol/h"
+    read, unit = quantity(text, f"regimen {whole!r}"), f"{dose_unit}/h"
     if read.dimension != dimension(unit) or read.value <= 0:
         raise SimulationError(f"regimen {whole!r}: {text!r} is not a positive rate in {unit}")
     return read.value
