@@ -13,8 +13,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -22,12 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .covariates import Covariate
 from .errors import DataError
+from .formats.bids_folder import Folder, describes_bids, read_described
+from .formats.bids_scan import Scan
 from .formats.curve import KINDS, Array, Curve, decay_factor
 from .formats.long_table import read_long_table
 from .formats.plausibility import check_plausible
 from .formats.study_file import Published, read_study_file
 from .library import find
+from .regimen import Regimen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +56,10 @@ class Curves:
     body_mass : or None [g]
     sex : "female", "male", "mixed" or None [text]
     warnings : what a reader of any result must know [text]
+    occasion : which cycle or visit, where one subject has several `Curves` [text]
+    regimen : what was given and when, where the source says; None: `injected_activity` and `amount` at t = 0
+    covariates : what else is known of the subject, by name: a number, or a `Covariate` where it changes in time
+    covariate_units : their units, by name, as far as the source says; `personal` sets them into a model [text]
     """
 
     subject: str
@@ -65,6 +73,10 @@ class Curves:
     sex: str | None = None
     note: str = ""
     warnings: tuple[str, ...] = ()
+    occasion: str = ""
+    regimen: Regimen | None = None
+    covariates: Mapping[str, float | Covariate] = field(default_factory=dict)
+    covariate_units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -135,7 +147,8 @@ class Curves:
     @property
     def table(self) -> pd.DataFrame:
         """One row per value: region, kind, t_start, t_end, t [h], value, sd, weight, n, unit, decay_corrected, volume
-        [mL], mass [g], nuclide, row (line in the file)."""
+        [mL], mass [g], nuclide, row (line in the file); where any is,
+        censored (-1 below, +1 at least, 2 missing)."""
         import pandas as pd
 
         frames = []
@@ -150,13 +163,19 @@ class Curves:
             columns |= {"value": c.value, "sd": c.sd, "weight": c.weights, "n": c.n, "unit": c.unit}
             columns |= {"decay_corrected": c.decay_corrected, "volume": c.volume}
             columns |= {"mass": float("nan") if c.mass is None else c.mass, "nuclide": c.nuclide}
+            if any(one.censored.any() for one in self.curves):
+                columns["censored"] = c.censored
             columns["row"] = np.array(c.rows) if c.rows else -1
             frames.append(pd.DataFrame(columns))
         return pd.concat(frames, ignore_index=True)
 
     def _heading(self) -> str:
         given = "injected activity not stated" if self.injected_activity is None else _activity(self.injected_activity)
-        return f"{self.subject} of {self.study}: {self.agent}, {self.nuclide}, {given}"
+        if self.regimen is not None:
+            given = _given(self.regimen)
+        what = ", ".join(x for x in (self.agent, self.nuclide, given) if x)
+        when = f", occasion {self.occasion}" if self.occasion else ""
+        return f"{self.subject} of {self.study}{when}: {what}"
 
     def _overview(self) -> tuple[list[str], list[list[str]]]:
         header = ["region", "kind", "points", "time [h]", "value", "unit", "decay-corrected", "volume [mL]"]
@@ -208,8 +227,8 @@ class Study:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Names of the subjects, in the order of ``study.toml``."""
-        return tuple(one.subject for one in self.curves)
+        """Names of the subjects, each once, in the order of the data."""
+        return tuple(dict.fromkeys(one.subject for one in self.curves))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -218,12 +237,26 @@ class Study:
         for one in self.curves:
             for text in one.warnings:
                 whom.setdefault(text, []).append(one.subject)
-        return tuple(f"{', '.join(names)}: {text}" for text, names in whom.items())
+        everyone = list(self.subjects)
+        said = {text: list(dict.fromkeys(names)) for text, names in whom.items()}
+        return tuple(
+            f"{'all subjects' if len(who) > 3 and who == everyone else ', '.join(who)}: {text}"
+            for text, who in said.items()
+        )
 
-    def __getitem__(self, subject: str) -> Curves:
-        for one in self.curves:
-            if one.subject == subject:
-                return one
+    def __getitem__(self, key: str | tuple[str, str]) -> Curves:
+        """One subject's curves; of one with several occasions ``study[subject, occasion]``."""
+        subject, occasion = (key, None) if isinstance(key, str) else key
+        mine = [one for one in self.curves if one.subject == subject]
+        found = [one for one in mine if occasion in (None, one.occasion)]
+        if len(found) == 1:
+            return found[0]
+        if mine:
+            said = f"has no occasion {occasion!r}" if occasion is not None else f"has {len(mine)} occasions"
+            raise DataError(
+                f"study {self.name}: subject {subject} {said}; known: {', '.join(one.occasion for one in mine)}; say "
+                f"study[{subject!r}, {mine[0].occasion!r}]"
+            )
         near = difflib.get_close_matches(subject, self.subjects, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise DataError(f"study {self.name} has no subject {subject!r}{hint} known: {', '.join(self.subjects)}")
@@ -235,7 +268,7 @@ class Study:
         return len(self.curves)
 
     def __contains__(self, subject: object) -> bool:
-        return subject in self.subjects
+        return subject in self.subjects or subject in [(one.subject, one.occasion) for one in self.curves]
 
     def replace(self, **changes: Any) -> Study:
         """A copy with some fields changed."""
@@ -251,12 +284,16 @@ class Study:
 
     def _overview(self) -> tuple[list[str], list[list[str]]]:
         header = ["subject", "nuclide", "injected", "regions", "values", "time [h]", "agent"]
+        several = any(one.occasion for one in self.curves)
         rows = []
         for one in self.curves:
-            times = np.concatenate([np.concatenate([c.t_start, c.t_end]) for c in one])
+            times = np.concatenate([np.zeros(0), *(t for c in one for t in (c.t_start, c.t_end))])
             given = "not stated" if one.injected_activity is None else _activity(one.injected_activity, "")
+            if one.regimen is not None:
+                given = _given(one.regimen)
             counts = [str(len(one)), str(sum(len(c) for c in one))]
-            rows.append([one.subject, one.nuclide, given, *counts, _range(times), one.agent])
+            name = f"{one.subject} {one.occasion}" if several else one.subject
+            rows.append([name, one.nuclide, given, *counts, _range(times), one.agent])
         return header, rows
 
     def __str__(self) -> str:
@@ -275,7 +312,8 @@ def load_study(name: str | Path, *, strict: bool = True) -> Study:
 
     Parameters
     ----------
-    name : as listed by ``list_studies()``, or a folder with tac.csv and study.toml [text]
+    name : as listed by ``list_studies()``, or a folder with study.toml and tac.csv, or study.toml with ``[bids]`` in
+        a PET-BIDS folder (one without: `read_bids`) [text]
     strict : raise on what physics forbids (the default) or turn it into warnings [bool]
 
     Returns
@@ -292,6 +330,9 @@ def load_study(name: str | Path, *, strict: bool = True) -> Study:
     folder = find("study", name)
     contents = {file: _read(folder, file) for file in _FILES if folder.joinpath(file).is_file()}
     if "tac.csv" not in contents:
+        described = _text(contents.get("study.toml", b""), f"{folder.name}/study.toml")
+        if describes_bids(described):
+            return study_of_folder(read_described(Path(str(folder)), described, f"{folder.name}/study.toml"))
         raise DataError(
             f"{folder.name}/tac.csv: the file is missing; a data set is a folder with tac.csv and study.toml"
         )
@@ -330,6 +371,38 @@ def load_study(name: str | Path, *, strict: bool = True) -> Study:
     )
 
 
+def curves_of_scan(scan: Scan, study: str) -> Curves:
+    """One PET scan as one subject's curves; the session is the occasion."""
+    return Curves(
+        subject=scan.subject,
+        study=study,
+        nuclide=scan.nuclide,
+        agent=scan.agent,
+        curves=scan.curves,
+        injected_activity=scan.injected_activity,
+        amount=scan.amount,
+        body_mass=scan.body_mass,
+        sex=scan.sex,
+        warnings=scan.warnings,
+        occasion=scan.session,
+    )
+
+
+def study_of_folder(folder: Folder) -> Study:
+    """A PET-BIDS folder as a study."""
+    return Study(
+        name=folder.name,
+        title=folder.title,
+        citation=folder.citation,
+        doi=folder.doi,
+        terms=folder.terms,
+        notes=folder.notes,
+        curves=tuple(curves_of_scan(scan, folder.name) for scan in folder.scans),
+        published=(),
+        digest=folder.digest,
+    )
+
+
 def _read(folder: Traversable, file: str) -> bytes:
     return folder.joinpath(file).read_bytes()
 
@@ -354,6 +427,14 @@ def _activity(mbq: float, tail: str = " injected") -> str:
         if mbq >= size:
             return f"{mbq / size:.5g} {unit}{tail}"
     return f"{mbq * 1e6:.5g} Bq{tail}"
+
+
+def _given(regimen: Regimen) -> str:
+    """How many doses, and how much in all."""
+    doses = [a for a in regimen.administrations if a.given or a.constant]
+    totals = {unit: sum(a.given for a in doses if a.unit == unit) for unit in ("MBq", "nmol", "g")}
+    said = [f"{1e3 * x:.5g} mg" if unit == "g" else f"{x:.5g} {unit}" for unit, x in totals.items() if x]
+    return f"{len(doses)} dose{'' if len(doses) == 1 else 's'}" + (f", {' and '.join(said)}" if said else "")
 
 
 def _range(values: Array) -> str:

@@ -73,6 +73,9 @@ def observe(model: Model, curve: Curve, *, observable: str | None = None, mode: 
     """
     name = observable or _find(model, curve.region)
     wanted = model.observables[name]
+    if model.nuclide and model.nuclide != curve.nuclide:
+        what = f"measured with {curve.nuclide}" if curve.nuclide else "the values are not radioactive"
+        raise DataError(f"{curve.who}: {what}, but the model is labelled with {model.nuclide}")
     chosen: Mode = mode or ("frame" if curve.framed else "midpoint")
     if chosen == "frame":
         times = np.unique(np.concatenate([curve.t_start, curve.t_end]))
@@ -90,8 +93,6 @@ def observe(model: Model, curve: Curve, *, observable: str | None = None, mode: 
         raise DataError(
             f"{curve.who}: values are not decay-corrected, so the model must decay: use label(model, {curve.nuclide!r})"
         )
-    if model.nuclide and model.nuclide != curve.nuclide:
-        raise DataError(f"{curve.who}: measured with {curve.nuclide}, but the model is labelled with {model.nuclide}")
     return Observer(curve, list(model.observables).index(name), chosen, times, start, end, scale)
 
 

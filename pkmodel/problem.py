@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .compiler.compiled import Compiled
+from .compiler.compiled import Compiled, compile_model
 from .compiler.engine import PIVOTING, Engine
 from .compiler.gradient import Gradient
 from .covariates import Steps
@@ -95,6 +95,12 @@ class Problem:
     atol: float = ATOL
     method: Method = "auto"
     steps: Steps = NO_STEPS
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made from: machine code and solvers are found again where it is loaded."""
+        return _again, (
+            self.model, self.regimen, self.times, dict(self.inputs), self.rtol, self.atol, self.method, self.steps
+        )  # fmt: skip
 
     @cached_property
     def defaults(self) -> Array:
@@ -345,6 +351,11 @@ class Problem:
         for j, (knots, value) in enumerate(self._knots(p)):
             u[j], slope[j] = values(self.times, knots, value)
         return u, slope
+
+
+def _again(model: Model, *rest: Any) -> Problem:
+    """A problem that was pickled."""
+    return Problem(model, compile_model(model), *rest)
 
 
 _BAD = (

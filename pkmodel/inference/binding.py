@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..covariates import Covariate
 from ..data import Curves
 from ..errors import FitError, SimulationError
-from ..formats.curve import Curve
+from ..formats.curve import MISSING, Curve
 from ..inputs import InputCurve
 from ..model import Model
 from ..observation import observe
@@ -26,7 +27,14 @@ Array = NDArray[np.float64]
 
 
 def build_likelihood(
-    model: Model, curves: Curves, protocol: Protocol, inputs: Mapping[str, InputCurve] | None = None
+    model: Model,
+    curves: Curves,
+    protocol: Protocol,
+    inputs: Mapping[str, InputCurve] | None = None,
+    *,
+    regimen: Regimen | None = None,
+    covariates: Mapping[str, Covariate] | None = None,
+    sparse: bool = False,
 ) -> Likelihood:
     """Bind model, data and protocol.
 
@@ -36,11 +44,14 @@ def build_likelihood(
     curves : the regions to fit
     protocol : what is free, shared and tied; the error model
     inputs : measured inputs (see `measured_inputs.read_inputs`)
+    regimen : what was given and when; default the injection that the curves state, as a bolus at time zero
+    covariates : parameters that change in time, by name
+    sparse : whether more may be free than was measured, because a prior or a population adds to it
 
     Raises
     ------
     FitError
-        A name is not a parameter, nothing is free, or more is free than was measured.
+        A name is not a parameter, nothing is free, or more is free than was measured (unless `sparse`).
     """
     _check_names(model, protocol)
     model = model.replace(**dict(protocol.fixed)) if protocol.fixed else model
@@ -57,11 +68,12 @@ def build_likelihood(
         for slot in mine:
             slots.setdefault(slot.label, slot)
         columns = [list(slots).index(slot.label) for slot in mine]
-        blocks.append(_block(model, curves, members, protocol, columns, inputs))
+        given = _injection(model, curves, members) if regimen is None else regimen
+        blocks.append(_block(model, given, members, protocol, columns, inputs, covariates))
         variances.append(tuple(variance_of(c, protocol.error) for c in members))
-    likelihood = Likelihood(model, tuple(slots.values()), tuple(blocks), tuple(variances))
+    likelihood = Likelihood(model, tuple(slots.values()), tuple(blocks), tuple(variances), protocol.error)
     for group in likelihood.groups():
-        if len(group.slots) > group.points:
+        if len(group.slots) > group.points and not sparse:
             raise FitError(
                 f"{', '.join(group.regions)}: {len(group.slots)} free parameters "
                 f"({', '.join(s.label for s in group.slots)}) but only {group.points} points; fix some, share some, "
@@ -113,18 +125,19 @@ def _check_values(curve: Curve) -> None:
     if not len(curve):
         raise FitError(f"{curve.who}: has no values")
     for name in ("value", "t_start", "t_end"):
-        bad = ~np.isfinite(getattr(curve, name))
+        bad = ~np.isfinite(getattr(curve, name)) & ((curve.censored != MISSING) | (name != "value"))
         if np.any(bad):
             raise FitError(f"{curve.who}: {name} {int(np.argmax(bad)) + 1} is not a number; leave that row out")
 
 
 def _block(
     model: Model,
-    curves: Curves,
+    regimen: Regimen,
     members: Sequence[Curve],
     protocol: Protocol,
     columns: list[int],
     inputs: Mapping[str, InputCurve] | None,
+    covariates: Mapping[str, Covariate] | None,
 ) -> Block:
     for name, declared in model.inputs.items():
         if inputs and declared.delay in protocol.free and inputs[name].value[0] != 0.0:
@@ -134,7 +147,7 @@ def _block(
             )
     observers = [observe(model, c, mode=protocol.observation) for c in members]
     times = np.unique(np.concatenate([o.times for o in observers]))
-    problem = prepare(model, _injection(model, curves, members), times, inputs=inputs)
+    problem = prepare(model, regimen, times, inputs=inputs, covariates=covariates)
     names = list(problem.compiled.parameters)
     moved = []
     for o in observers:

@@ -1,4 +1,8 @@
-"""Least squares with lmfit and the exact Jacobian, from several starts."""
+"""Least squares with the exact Jacobian, from several starts.
+
+Models whose predictions are compiled as a whole (`Likelihood.modes`) go down from all starts at once, in compiled code
+(`solve.levenberg`); any other goes to lmfit, start by start, and so does what did not converge.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from .likelihood import Evaluation, Likelihood
 Array = NDArray[np.float64]
 STARTS = 1  # purpose of a stream of random numbers: one seed, unrelated numbers for starts and for draws
 COARSE, FINE = 1e-7, 1e-14  # relative change of the cost at which a minimisation stops
+REACH = 1.0  # longest step on a log scale: a factor of e
 SAME = 1e-3  # relative difference of cost below which two starts have found the same minimum
 
 
@@ -67,14 +72,15 @@ def minimise(likelihood: Likelihood, starts: int, seed: int) -> Optimum:
     """
     begin = np.array([s.to_scale(s.start) for s in likelihood.slots], dtype=float)
     # every start to within a thousandth of its minimum, which tells minima apart; only the best to the last digit
-    runs = [_run(likelihood, x, COARSE) for x in _spread(likelihood, begin, starts, seed)]
+    points = _spread(likelihood, begin, starts, seed)
+    runs = _descend(likelihood, points, COARSE)
     good = [r for r in runs if not r.failure]
     if not good:
         raise FitError(
             f"{', '.join(likelihood.regions)}: {likelihood.model.name} could not be solved from any of {starts} starts "
             f"({runs[0].failure}); check start values and units"
         )
-    best = _run(likelihood, min(good, key=lambda r: r.cost).x, FINE)
+    best = _descend(likelihood, [min(good, key=lambda r: r.cost).x], FINE)[0]
     agreeing = sum(r.cost - best.cost <= SAME * best.cost + 1e-14 for r in good)
     at = likelihood.evaluate(best.x)
     return Optimum(
@@ -98,6 +104,46 @@ def _spread(likelihood: Likelihood, begin: Array, starts: int, seed: int) -> lis
                 x[j] = np.clip(begin[j] + reach * offset[j], low, high)
             points.append(x)
     return points
+
+
+def _descend(likelihood: Likelihood, points: list[Array], tolerance: float) -> list[_Run]:
+    """Minimisations from some points to a relative change of cost below `tolerance`."""
+    modes = likelihood.modes
+    if modes is None:
+        return [_run(likelihood, x, tolerance) for x in points]
+    from ..solve.levenberg import CONVERGED, FAILED, RUNNING, turn
+
+    low, high = (np.array(side, dtype=float) for side in zip(*(s.box for s in likelihood.slots), strict=True))
+    logs = np.array([slot.transform != "none" for slot in likelihood.slots])
+    reach = np.where(logs, REACH, np.inf)
+    measured = np.concatenate([o.curve.value for b in likelihood.blocks for o in b.observers])
+    variance = np.concatenate([v for block in likelihood.variances for v in block])
+    counted = np.isfinite(variance)
+    measured = np.where(counted, measured, 0.0)
+    weight = np.where(counted, 1.0 / np.sqrt(variance), 0.0)
+    trial = np.clip(np.array(points, dtype=float), low, high)
+    s, k = trial.shape
+    x, g, d = trial.copy(), np.zeros((s, k)), np.zeros((s, k))
+    cost, h = np.full(s, np.inf), np.zeros((s, k, k))
+    control, count, state = np.full((s, 5), -1.0), np.zeros(s, np.int64), np.zeros(s, np.int64)
+    who = np.arange(s)
+    while who.size:
+        value, tangent, place, _ = modes.predict(trial[who], np.zeros(who.size, np.int64))
+        turn(
+            value, tangent, place, who, measured, weight, counted.astype(np.int64), low, high, reach, tolerance, trial,
+            x, cost, g, h, d, control, count, state,
+        )  # fmt: skip
+        who = np.flatnonzero(state == RUNNING)
+    runs = []
+    for j in range(s):
+        if state[j] == FAILED:
+            failure = likelihood.predict(x[j], tangents=False).failure or "the derivatives are not finite"
+            runs.append(_Run(x[j], np.inf, False, failure, failure))
+        elif state[j] != CONVERGED:
+            runs.append(_run(likelihood, x[j], tolerance))
+        else:
+            runs.append(_Run(x[j], float(cost[j]), True, "the sum of squares does not fall any further", ""))
+    return runs
 
 
 def _run(likelihood: Likelihood, begin: Array, tolerance: float) -> _Run:

@@ -6,7 +6,8 @@ between regions ties them into one group, and groups that share nothing are fitt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,14 @@ from ..model import Model
 from ..observation import Observer
 from ..simulation import Problem, Solution
 from ..solve.status import Status
+from .modal_likelihood import Predictor, predictor_of
+from .noise import Noise, default_noise
+from .observations import Observations, gather
+from .protocol import ErrorModel
 from .slots import Slot
 
 Array = NDArray[np.float64]
+EQUAL = ErrorModel()
 FAILED = 1e6  # a prediction that could not be computed counts as this many times the largest value
 
 
@@ -31,6 +37,7 @@ class Block:
     indices: tuple[int, ...]  # its index among the model's parameters
     ties: tuple[tuple[int, int], ...]  # (index that follows, index that leads)
     values: Array  # canonical parameters, fixed ones set
+    occasion: str = ""  # where a subject is followed on several
 
     def parameters(self, values: Array) -> Array:
         """All parameters of the model, (p,), at the values of the slots, (k,); both canonical."""
@@ -60,14 +67,51 @@ class Evaluation:
     failure: str  # why the model could not be solved there, empty where it could
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of every value of `Likelihood.data`, in its unit.
+
+    Parameters
+    ----------
+    value : (n,) array; nan where the model could not be solved
+    tangent : (n, k) array, derivatives by the free parameters on the scale of the fit; (n, 0) where not asked for
+    failure : why the model could not be solved, empty where it could [text]
+    """
+
+    value: Array
+    tangent: Array
+    failure: str = ""
+
+
 @dataclass(frozen=True)
 class Likelihood:
-    """Residuals and Jacobian of some curves in some free parameters."""
+    """One subject's curves and what a model predicts of them, in some free parameters."""
 
     model: Model
     slots: tuple[Slot, ...]
     blocks: tuple[Block, ...]
     variances: tuple[tuple[Array, ...], ...]  # per block and observer, up to one scale; infinite: left out
+    error: ErrorModel = EQUAL
+
+    @cached_property
+    def data(self) -> Observations:
+        """Every measured value in the order of the predictions."""
+        pairs = [(o.curve, b.occasion) for b in self.blocks for o in b.observers]
+        return gather([c for c, _ in pairs], self.error, [o for _, o in pairs])
+
+    @cached_property
+    def noise(self) -> Noise:
+        """What the protocol's error model says of the noise; its sizes are free unless they are known."""
+        return default_noise(self.error, self.data)
+
+    @cached_property
+    def modes(self) -> Predictor | None:
+        """Its predictions in closed form, where the model is linear and small enough."""
+        return predictor_of([self])
+
+    def __getstate__(self) -> dict[str, object]:
+        """What it was made from; what it keeps (tables, compiled code) is made again where it is loaded."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -104,35 +148,67 @@ class Likelihood:
         Evaluation
             A failed solve gives large residuals with a zero Jacobian, which a trust region backs away from.
         """
-        with np.errstate(over="ignore"):
-            values = self.values(x)
-        slopes = np.array([float(s.slope(v)) for s, v in zip(self.slots, x, strict=True)])
+        predicted = self.predict(x, tangents=tangents)
+        failure = predicted.failure
         rows: list[Array] = []
         tables: list[Array] = []
-        failure = ""
+        at = 0
         for block, variances in zip(self.blocks, self.variances, strict=True):
-            solution, groups = block.solve(values, tangents)
             for observer, variance in zip(block.observers, variances, strict=True):
+                piece = slice(at, at + variance.size)
+                at += variance.size
                 keep = np.isfinite(variance)
                 sd = np.sqrt(variance[keep])
-                measured = observer.curve.value[keep]
-                predicted = observer.predict(solution)[keep]
-                table = np.zeros((sd.size, len(self.slots)))
-                broken = _broken(solution, predicted)
-                if broken:
-                    failure = f"{observer.curve.region}: {broken}"
-                    predicted = measured + FAILED * max(float(np.abs(measured).max()), float(sd.max()))
-                elif tangents:
-                    tangent = observer.tangent(solution)[:, keep] / sd
-                    for column, group in zip(block.columns, groups, strict=True):
-                        table[:, column] = tangent[group].sum(axis=0) * slopes[column]
-                rows.append((predicted - measured) / sd)
-                tables.append(table)
+                measured, value = observer.curve.value[keep], predicted.value[piece][keep]
+                if not np.all(np.isfinite(value)):
+                    value = measured + FAILED * max(float(np.abs(measured).max()), float(sd.max()))
+                rows.append((value - measured) / sd)
+                tables.append(predicted.tangent[piece][keep] / sd[:, None])
         jacobian = np.concatenate(tables) if tangents else np.empty((0, len(self.slots)))
         if tangents and not np.all(np.isfinite(jacobian)):
             failure = failure or "the derivatives are not finite"
             jacobian = np.nan_to_num(jacobian, posinf=0.0, neginf=0.0)
         return Evaluation(np.concatenate(rows), jacobian, failure)
+
+    def predict(self, x: Array, *, tangents: bool = True) -> Prediction:
+        """What the model says of every value of `data`, from one solve per block.
+
+        Parameters
+        ----------
+        x : (k,) array, on the scale of the fit
+        tangents : whether the derivatives are wanted
+
+        Returns
+        -------
+        Prediction
+            A failed solve gives nan with derivatives of zero, for the curves of that block only.
+        """
+        if self.modes is not None:
+            value, tangent, _, status = self.modes.predict(np.atleast_2d(x), tangents=tangents)
+            if not status.any():
+                return Prediction(value, tangent)
+        with np.errstate(over="ignore"):
+            values = self.values(x)
+            slopes = np.array([float(s.slope(v)) for s, v in zip(self.slots, x, strict=True)])
+        rows: list[Array] = []
+        tables: list[Array] = []
+        failure = ""
+        for block in self.blocks:
+            solution, groups = block.solve(values, tangents)
+            for observer in block.observers:
+                predicted = observer.predict(solution)
+                table = np.zeros((predicted.size, len(self.slots) if tangents else 0))
+                broken = _broken(solution, predicted)
+                if broken:
+                    failure = f"{observer.curve.region}: {broken}"
+                    predicted = np.full(predicted.size, np.nan)
+                elif tangents:
+                    tangent = observer.tangent(solution)
+                    for column, group in zip(block.columns, groups, strict=True):
+                        table[:, column] = tangent[group].sum(axis=0) * slopes[column]
+                rows.append(predicted)
+                tables.append(table)
+        return Prediction(np.concatenate(rows), np.concatenate(tables), failure)
 
     def groups(self) -> list[Likelihood]:
         """The parts that share no free parameter, each a likelihood of its own."""

@@ -86,18 +86,19 @@ def _from_arrays(given: Any, who: str) -> tuple[Array, Array]:
 
 
 def _from_curve(curve: Curve, unit: str, curves: Curves, *, decaying: bool, who: str) -> tuple[Array, Array]:
-    if nuclide(curve.nuclide).name != nuclide(curves.nuclide).name:
-        raise FitError(f"{who}: measured with {curve.nuclide}, but the curves with {curves.nuclide}")
+    mine, theirs = (nuclide(n).name if n else "" for n in (curve.nuclide, curves.nuclide))
+    if mine != theirs:
+        raise FitError(f"{who}: measured with {mine or 'no nuclide'}, but the curves with {theirs or 'none'}")
     converted = curve.to_unit(unit)
     t, value = converted.t, converted.value
-    decay = nuclide(curve.nuclide).decay_constant
+    decay = nuclide(mine).decay_constant if mine else 0.0
     if curve.decay_corrected and decaying:
         # straight between knots when corrected means curved when not: more knots keep it the same curve
         finer = np.concatenate(
             [*(np.linspace(a, b, _pieces(decay * (b - a)), endpoint=False) for a, b in _pairs(t)), t[-1:]]
         )
         return finer, np.interp(finer, t, value) * np.exp(-decay * finer)
-    if not curve.decay_corrected and not decaying:
+    if decay and not curve.decay_corrected and not decaying:
         return t, value * np.exp(decay * t)
     return t, value
 

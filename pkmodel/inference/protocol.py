@@ -62,13 +62,14 @@ class Protocol:
     seed: int = 0
     mass_relative_sd: float | None = None
     source: str = ""
+    priors: Mapping[str, Any] = field(default_factory=dict)  # what is known before; see `bayes.priors`
 
     def replace(self, **changes: Any) -> Protocol:
         """A copy with some settings changed."""
         return replace(self, **changes)
 
 
-_KEYS = "name title model free fixed shared ties error observation cold starts seed mass_relative_sd source".split()
+_KEYS = "name title model free fixed shared ties error observation cold starts seed mass_relative_sd source priors".split()
 
 
 def load_protocol(name: str | Path) -> Protocol:
@@ -104,7 +105,7 @@ def protocol_from_dict(raw: Mapping[str, Any], who: str = "protocol") -> Protoco
     """
     _known(raw, _KEYS, who)
     settings = dict(raw)
-    for key in ("free", "fixed", "ties"):
+    for key in ("free", "fixed", "ties", "priors"):
         if not isinstance(raw.get(key, {}), Mapping):
             raise FitError(f"{who}: {key}: expected a table of parameters, found {raw[key]!r}")
     for key in ("name", "title", "model", "source"):

@@ -20,7 +20,7 @@ from .protocol import Free, Transform
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A free parameter: of one region, or of all (`region` empty). Values are canonical."""
+    """A free parameter: of one region or of all (`region` empty), of one occasion or of all. Values are canonical."""
 
     parameter: str
     region: str
@@ -29,11 +29,13 @@ class Slot:
     start: float
     lower: float
     upper: float
+    occasion: str = ""
 
     @property
     def label(self) -> str:
-        """Its name in tables, e.g. ``k_washout[liver]``."""
-        return f"{self.parameter}[{self.region}]" if self.region else self.parameter
+        """Its name in tables, e.g. ``k_washout[liver]``, or ``CL@2`` on occasion 2."""
+        where = f"[{self.region}]" if self.region else ""
+        return f"{self.parameter}{where}{f'@{self.occasion}' if self.occasion else ''}"
 
     def to_scale(self, value: Any) -> Any:
         """Value -> the scale of the fit."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FitError
-from ..formats.curve import Curve, decay_factor
+from ..formats.curve import MEASURED, MISSING, Curve, decay_factor
 from ..nuclides import nuclide
 from .protocol import ErrorModel
 
@@ -20,7 +20,8 @@ def variance_of(curve: Curve, error: ErrorModel) -> Array:
     (proportional*value)^2. table: the standard errors in the data squared. weights: one over the weights in the data
     (zero weight: left out). counts: a frame of length T with value a has N = a*T/f counts up to the camera's
     sensitivity, f the factor that corrected it for decay (1 where it was not), so a has the variance (f/T)^2 N =
-    a*f/T (Thiele & Buchert 2008, doi:10.1097/MNM.0b013e3282fbe7f7).
+    a*f/T (Thiele & Buchert 2008, doi:10.1097/MNM.0b013e3282fbe7f7). Censored and missing values have no variance of
+    their own: least squares leaves them out.
 
     Parameters
     ----------
@@ -36,6 +37,17 @@ def variance_of(curve: Curve, error: ErrorModel) -> Array:
     FitError
         The data do not hold what the error model needs.
     """
+    known = curve.censored == MEASURED
+    if known.all():
+        return _variance(curve, error)
+    variance = np.full(len(curve), np.inf)
+    if known.any():
+        variance[known] = _variance(curve.take(known), error)
+    return variance
+
+
+def _variance(curve: Curve, error: ErrorModel) -> Array:
+    """`variance_of` where every value was measured."""
     y = curve.value
     n = len(curve)
     if error.kind in ("constant", "counts") and not np.any(y != 0):
@@ -83,6 +95,33 @@ def variance_of(curve: Curve, error: ErrorModel) -> Array:
     # a frame with no counts has no Poisson variance of its own; a hundredth of the largest keeps it finite
     floor = 0.01 * float(np.abs(y).max())
     return np.asarray(np.maximum(y, floor) * correction / long, dtype=float)
+
+
+def shape_of(curve: Curve, error: ErrorModel) -> Array:
+    """What is known of the variance of each value before its size: 1 where the error model says nothing.
+
+    The size is a parameter of the noise (`noise.Noise`). For an error relative to each region's largest value
+    ("constant", pooled) the shape is that value squared; for counts, tables and weights it is `variance_of`.
+
+    Parameters
+    ----------
+    curve : measured curve, n values
+    error : kind and its settings
+
+    Returns
+    -------
+    (n,) array, infinite for a value that does not count
+    """
+    there = curve.censored != MISSING
+    shape = np.full(len(curve), np.inf)
+    if not there.any():
+        return shape
+    shape[there] = 1.0
+    if error.kind in ("counts", "table", "weights"):
+        shape[there] = _variance(curve.take(there), error)
+    elif error.kind == "constant" and error.pooled:
+        shape[there] = float(np.abs(curve.value[there]).max()) ** 2 or 1.0
+    return shape
 
 
 def _row(curve: Curve, bad: NDArray[np.bool_]) -> str:
