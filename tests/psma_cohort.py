@@ -12,7 +12,6 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from synthetic import curve, curves
 
 import pkmodel as pk
 from pkmodel.data import Curves
@@ -22,7 +21,6 @@ PUBLISHED = {"kidneys": 0.304, "liver": 0.85, "salivary_glands": 0.246, "tumour"
 OCCASION = {"k15_typical": 0.435}
 TIMES = (24.0, 48.0, 72.0, 96.0, 168.0)
 GIVEN = 6000.0  # MBq
-END = 168.0 + 25 * 159.5  # h: 25 half-lives of 177Lu later
 
 
 @cache
@@ -45,23 +43,7 @@ def patients(
     rng = np.random.default_rng([seed, 99])
     for name, cv in OCCASION.items():
         table[name] *= np.exp(np.sqrt(np.log1p(cv**2)) * rng.standard_normal(n))
-    wanted = [*REGIONS, *(f"integral_{r}" for r in REGIONS)]
-    run = pk.simulate(
-        model(), f"{GIVEN:g} MBq once", times=[0.0, *times, END], parameters=table, observables=wanted, rtol=1e-8
-    )
-    names = [f"P{i:03d}" for i in range(n)]
-    truth = pd.DataFrame({r: run[f"integral_{r}"].to_numpy()[:, -1] for r in REGIONS}, index=names)
-    values = {r: run[r].to_numpy()[:, 1:-1] for r in REGIONS}
-    people = []
-    for i, name in enumerate(names):
-        members = []
-        for r in REGIONS:
-            size = noise if isinstance(noise, float) else noise[r]
-            measured = values[r][i] * (1 + size * rng.standard_normal(len(times)))
-            kept = measured > 0
-            members.append(curve(r, np.array(times)[kept], measured[kept], subject=name, injected_activity=GIVEN))
-        people.append(curves(*members, subject=name, injected_activity=GIVEN))
-    return people, truth
+    return pk.virtual_scans(model(), f"{GIVEN:g} MBq", table, times, regions=REGIONS, noise=noise, seed=rng)
 
 
 def entry(table: pd.DataFrame, row: Hashable, column: str) -> float:

@@ -111,7 +111,9 @@ def check_scans(population: PopulationModel, model: Model, curves: Curves) -> No
     if model.events:
         raise FitError(f"{model.name} has events that a condition triggers; their derivatives are not known")
     regional = model.scope == "region"
-    regions = {s.region for s in population.slots if s.region} if regional else set(model.observables)
+    # of a model of one region: those with parameters of their own, else all that share them
+    own = {s.region for s in population.slots if s.region} or set(population.noise)
+    regions = own if regional else set(model.observables)
     for c in curves:
         if c.region not in regions:
             raise DataError(

@@ -1,0 +1,123 @@
+"""Virtual scans: what a camera would have measured of virtual patients, and their true time-integrated activity.
+
+They are for planning and for tests of a method against a truth. A value measured is the true activity times
+``1 + noise * e``, e standard normal; a value that noise makes negative is left out, as no scanner reports one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data import Curves
+from .errors import SimulationError, did_you_mean
+from .formats.curve import Curve
+from .model import Model
+from .nuclides import nuclide
+from .regimen import Regimen
+from .simulation import simulate
+from .units import dimension, factor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+HALF_LIVES = 25.0  # after the last scan, until which the truth is followed: 3e-8 of the activity is left
+
+
+def virtual_scans(
+    model: Model,
+    activity: str,
+    patients: pd.DataFrame,
+    times: ArrayLike,
+    *,
+    regions: Sequence[str],
+    noise: float | Mapping[str, float],
+    seed: int | np.random.Generator,
+    amount: str | None = None,
+) -> tuple[list[Curves], pd.DataFrame]:
+    """Scan virtual patients after one injection.
+
+    Parameters
+    ----------
+    model : labelled, with observables in units of activity or amount
+    activity : what each is given, as ``"7.4 GBq"`` [text]
+    patients : one row a patient, one column a parameter, as `cohort` draws them
+    times : (m,) array of the scans, increasing [h]
+    regions : observables that are scanned [text]
+    noise : relative SD of one value, one for all or region -> SD [1]
+    seed : of the noise, or a generator to go on with [1]
+    amount : ligand given, where the model follows it, as ``"100 nmol"`` [text]
+
+    Returns
+    -------
+    One `Curves` a patient (activity present at the scan, not decay-corrected), and the true TIA: subjects as index,
+    regions as columns [MBq h].
+
+    Raises
+    ------
+    SimulationError
+        The model is not labelled, has no such region, or a patient could not be solved.
+
+    Examples
+    --------
+    >>> people = cohort("psma617_siebinga2023", 20, seed=1)
+    >>> scans, truth = virtual_scans(model, "6 GBq", people, [24, 72, 168], regions=["kidneys"], noise=0.1, seed=1)
+    """
+    import pandas as pd
+
+    if not model.nuclide:
+        raise SimulationError(f"{model.who}: not labelled, so a camera sees nothing; use label(model, 'Lu-177')")
+    for region in regions:
+        if region not in model.observables:
+            hint = did_you_mean(region, model.observables)
+            raise SimulationError(
+                f"{model.who}: no region {region!r}{hint} to scan; known: {', '.join(model.observables)}"
+            )
+        if dimension(model.observables[region].unit) != dimension("MBq"):
+            raise SimulationError(f"{model.who}: {region} is in {model.observables[region].unit!r}, not an activity")
+    rng = np.random.default_rng(seed)
+    scans = np.atleast_1d(np.asarray(times, dtype=float))
+    regimen = Regimen(f"{activity} once", amount=amount)
+    end = float(scans[-1]) + HALF_LIVES * np.log(2) / nuclide(model.nuclide).decay_constant
+    wanted = [*regions, *(f"integral_{r}" for r in regions)]
+    run = simulate(model, regimen, [0.0, *scans.tolist(), end], parameters=patients, observables=wanted, rtol=1e-8)
+    failed = np.flatnonzero(run["status"].to_numpy())
+    if failed.size:
+        raise SimulationError(f"{model.who}: {failed.size} patients could not be solved, first {int(failed[0])}")
+    names = [f"P{i:03d}" for i in range(len(patients))]
+    unit = {r: factor(model.observables[r].unit) for r in regions}
+    truth = pd.DataFrame({r: run[f"integral_{r}"].to_numpy()[:, -1] * unit[r] for r in regions}, index=names)
+    values = {r: run[r].to_numpy()[:, 1:-1] * unit[r] for r in regions}
+    people = []
+    for i, name in enumerate(names):
+        members = []
+        for r in regions:
+            size = noise if isinstance(noise, int | float) else noise[r]
+            measured = values[r][i] * (1 + size * rng.standard_normal(scans.size))
+            members.append(_curve(name, r, scans, measured, model.nuclide, regimen.activity))
+        people.append(
+            Curves(
+                subject=name,
+                study=f"virtual patients of {model.name}",
+                nuclide=model.nuclide,
+                agent=model.name,
+                curves=tuple(members),
+                injected_activity=regimen.activity,
+            )
+        )
+    return people, truth
+
+
+def _curve(subject: str, region: str, times: Array, value: Array, of: str, injected: float) -> Curve:
+    kept = value > 0
+    t = times[kept]
+    empty = np.full(t.size, np.nan)
+    return Curve(
+        subject=subject, region=region, kind="tissue", t_start=t, t_end=t, value=value[kept], sd=empty, weights=empty,
+        n=np.ones(t.size, dtype=np.int64), unit="MBq", decay_corrected=False, nuclide=of, volume=empty,
+        injected_activity=injected,
+    )  # fmt: skip
