@@ -1,4 +1,7 @@
-"""Free parameters on the scale of a fit to the parameters of a model, with derivatives, for compiled code."""
+"""Free parameters on the scale of a fit to the parameters of a model, with derivatives, for compiled code.
+
+The scales are those of `inference.slots`.
+"""
 
 from __future__ import annotations
 

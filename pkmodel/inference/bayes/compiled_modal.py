@@ -51,8 +51,8 @@ class Modal:
         courses, delay, bounds, at, jump, u, m, clock, times, first, what, start, end, scale = (
             a.ctypes.data
             for a in (
-                which, c.delay, c.bounds, c.at, c.jump, c.u, c.m, c.clock, c.times, c.rows, c.observable, c.start, c.end,
-                c.scale,
+                which, c.delay, c.bounds, c.at, c.jump, c.u, c.m, c.clock, c.times, c.rows, c.observable, c.start,
+                c.end, c.scale,
             )
         )  # fmt: skip
 

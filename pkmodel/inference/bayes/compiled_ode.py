@@ -276,8 +276,8 @@ class Ode:
                     none = np.zeros((E, blocks * width))
                     b, e = begins[s], begins[s + 1]
                     ended = push((
-                        fm, sizes[4], width, ny, sizes[6], sizes[7], sizes[8], np.zeros(0), table_a, table_c, gamma, full,
-                        kind[s], spot[s], amount[s], none, none, long_[b:e], since[b:e], order[b:e], work.state,
+                        fm, sizes[4], width, ny, sizes[6], sizes[7], sizes[8], np.zeros(0), table_a, table_c, gamma,
+                        full, kind[s], spot[s], amount[s], none, none, long_[b:e], since[b:e], order[b:e], work.state,
                         times[s, :moments], output[s, :moments], acts[s], dp, ds, sizes[9], steer, told, dtold,
                     ))  # fmt: skip
                     status[s] = ended

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ...units import factor
 from ..likelihood import Likelihood
 from ..slots import Slot
-from .kernels import People, evaluate
+from .backends import evaluate
+from .kernels import People
 from .priors import Prior
 
 type Floats = NDArray[np.float64]

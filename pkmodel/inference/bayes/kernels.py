@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -25,7 +24,7 @@ from ..likelihood import Likelihood
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
 
-_POINTERS = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
+FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 
 
 class Kernel(Protocol):
@@ -160,7 +159,7 @@ class Callback:
     def address(self, tangents: bool) -> int:
         """Machine address of the callback."""
         if tangents not in self._kept:
-            self._kept[tangents] = _POINTERS(self._function(tangents))
+            self._kept[tangents] = FUNCTION(self._function(tangents))
         address = ctypes.cast(self._kept[tangents], ctypes.c_void_p).value
         assert address is not None
         return address
@@ -186,45 +185,3 @@ def _view(address: int, shape: tuple[int, ...]) -> Floats:
     if not size:
         return np.zeros(shape)
     return np.ctypeslib.as_array((ctypes.c_double * size).from_address(address)).reshape(shape)
-
-
-_LOCK = threading.Lock()
-_KERNELS: dict[str, Kernel] = {}  # by key; kept for good, because compiled code may call them at any time
-
-
-def kernel_of(people: People) -> Kernel:
-    """The fastest back end that serves these subjects; made once.
-
-    Parameters
-    ----------
-    people : whose predictions
-    """
-    with _LOCK:
-        if people.key not in _KERNELS:
-            _KERNELS[people.key] = _fastest(people)
-        return _KERNELS[people.key]
-
-
-def _fastest(people: People) -> Kernel:
-    from .compiled_modal import compiled_modal
-    from .compiled_ode import compiled_ode
-
-    return compiled_modal(people) or compiled_ode(people) or Callback(people)
-
-
-def evaluate(people: People, X: Floats) -> Floats:
-    """Predictions at many points, (D, n), nan where a subject could not be solved.
-
-    Parameters
-    ----------
-    people : whose
-    X : (D, N, K) array, on the scale of the fit
-    """
-    X = np.ascontiguousarray(X, dtype=float)
-    out, good = np.zeros((len(X), int(people.rows[-1]))), np.zeros(people.count)
-    run = _POINTERS(kernel_of(people).address(False))
-    for x, value in zip(X, out, strict=True):
-        run(x.ctypes.data, value.ctypes.data, 0, good.ctypes.data)
-        if not good.all():
-            value[good[people.owner] == 0] = np.nan
-    return out

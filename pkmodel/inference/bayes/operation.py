@@ -24,8 +24,8 @@ import pytensor.link.numba.dispatch.basic as _numba
 import pytensor.tensor as _tensor
 
 from ...solve.call import numba
-
-from .kernels import Kernel, People, kernel_of
+from .backends import kernel_of
+from .kernels import Kernel, People
 
 # Half of what is used here has types; as a whole it has none.
 pt: Any = _tensor
@@ -108,7 +108,7 @@ def _symbol(op: Predictions) -> str:
     return f"pkmodel_{op.key[:40]}_{int(op.tangents)}"
 
 
-@register_funcify_and_cache_key(Predictions)
+@register_funcify_and_cache_key(Predictions)  # type: ignore[untyped-decorator, unused-ignore]
 def _compile(op: Predictions, node: Any = None, **_: Any) -> tuple[Any, str]:
     """Compiled code of an operation, and its name in PyTensor's cache."""
     name = _symbol(op)

@@ -192,11 +192,12 @@ class BayesPopulation:
         }
         effects = tuple(
             CovariateEffect(
-                parameter=s.relation.parameter, covariate=s.relation.covariate, kind=s.relation.kind,
+                parameter=label, covariate=s.relation.covariate, kind=s.relation.kind,
                 coefficient=self._coefficient(s), reference=s.relation.reference, unit=s.relation.unit,
                 level=s.relation.level,
             )
             for s in layout.shifts
+            for label in dict.fromkeys(layout.slots[layout.of[c]].label for c in s.columns)
         )  # fmt: skip
         return PopulationModel(
             model=model.name, digest=model.digest, slots=layout.slots, theta=theta.mean(axis=0),

@@ -149,7 +149,8 @@ def _nutpie(
 
         return told
 
-    waiting, running = list(missing), {}
+    waiting = list(missing)
+    running: dict[int, Any] = {}
     with progress(f"sampling {len(missing)} chains", total) as advance:
         before = 0
         try:

@@ -18,7 +18,7 @@ from .layout import Layout, make_layout
 from .people import Person
 
 Array = NDArray[np.float64]
-STEP = 1e-4  # of central differences of exact derivatives, on the scale of the fit
+STEP, COARSE = 1e-4, 2e-3  # of differences of exact derivatives, and of those that an ODE solver rounds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,21 +142,27 @@ class Crowd:
         counts = [len(self.people[i].likelihood.blocks) for i in asked]
         return np.unique(np.repeat(asked, counts)[failed])
 
+    @cached_property
+    def step(self) -> float:
+        """Step of differences of derivatives, on the scale of the fit."""
+        exact = all(b.problem.exact for p in self.people for b in p.likelihood.blocks)
+        return STEP if exact else COARSE
+
     def second(self, x: Array) -> Array:
         """Second derivatives of the predictions, (n, columns, columns): differences of exact first ones."""
         k = x.shape[1]
         out = np.zeros((len(self.data), k, k))
         for j in range(k):
             step = np.zeros(k)
-            step[j] = STEP
+            step[j] = self.step
             mine = self.layout.used[:, j]
             up, down = (self.predict(x + s * step, who=mine).tangent for s in (1, -1))
-            out[:, :, j] = (up - down) / (2 * STEP)
+            out[:, :, j] = (up - down) / (2 * self.step)
         return 0.5 * (out + out.transpose(0, 2, 1))
 
     def third(self, x: Array) -> Array:
         """Third derivatives, (n, columns, columns, columns)."""
-        k, h = x.shape[1], 10 * STEP
+        k, h = x.shape[1], max(10 * STEP, 5 * self.step)
         out = np.zeros((len(self.data), k, k, k))
         for j in range(k):
             step = np.zeros(k)

@@ -16,7 +16,10 @@ from .linearised import Approximation, Objective, objective
 Array = NDArray[np.float64]
 ITERATIONS = 200
 NEAR = 1e-9  # expected change of the objective at which the search ends
+SETTLED = 1e-7  # of the objective, gained by two iterations together: an ODE solver's rounding allows no more
 LONGEST = 1.0  # of one step in any parameter, on the scale of the fit
+EXTENDED, STEEP = 4, 0.5  # most lengthenings of a step, and how steep its end must still be for one
+FARTHEST = 2.0  # of a lengthened step in any parameter
 SHORTEST = 1e-10
 
 
@@ -86,7 +89,8 @@ def minimise(
                 slope = at.gradient.sum(axis=0)
                 step = -inverse @ slope
                 expected = -0.5 * float(slope @ step)
-                if expected < NEAR and (fresh or expected >= 0):
+                settled = len(trace) > 2 and trace[-3] - trace[-1] < SETTLED and expected < 1e-3
+                if expected < NEAR or settled:
                     converged, message = True, "converged"
                     break
                 step *= min(1.0, LONGEST / float(np.abs(step).max()))
@@ -130,7 +134,7 @@ def _line(
         new = objective(crowd, phi + length * step, at.b, kind=kind)
         if np.isfinite(new.value) and np.isfinite(new.gradient).all():
             if new.value <= before + 1e-4 * length * slope:
-                return length, new
+                return _further(crowd, phi, step, slope, length, new, kind)
             bend = new.value - before - length * slope
             best = -0.5 * slope * length**2 / bend if bend > 0 else 0.5 * length
             length = float(np.clip(best, 0.1 * length, 0.5 * length))
@@ -139,6 +143,20 @@ def _line(
         else:
             length *= 0.25
     return None
+
+
+def _further(
+    crowd: Crowd, phi: Array, step: Array, slope: float, length: float, new: Objective, kind: Approximation
+) -> tuple[float, Objective]:
+    """Longer along the same step, while the objective falls there almost as steeply as at its beginning."""
+    for _ in range(EXTENDED):
+        if float(new.gradient.sum(axis=0) @ step) > STEEP * slope or 3 * length * np.abs(step).max() > FARTHEST:
+            break
+        more = objective(crowd, phi + 3 * length * step, new.b, kind=kind)
+        if not (more.value < new.value and np.isfinite(more.gradient).all()):
+            break
+        length, new = 3 * length, more
+    return length, new
 
 
 def _update(inverse: Array, moved: Array, turned: Array) -> Array:
