@@ -23,14 +23,26 @@ _WHERE = {
     "sbml.reader": ("read_sbml",),
     "sbml.writer": ("write_sbml",),
     "petab": ("read_petab",),
+    "formats.bids": ("read_bids",),
+    "formats.kinpar": ("write_kinpar",),
+    "formats.nonmem": ("read_nonmem",),
+    "formats.nonmem_events": ("Route",),
+    "formats.nonmem_write": ("write_nonmem",),
+    "noncompartmental": ("nca",),
+    "own_values": ("personal",),
     "checks": ("check",),
     "regimen": ("Administration", "Regimen"),
     "covariates": ("Covariate",),
     "simulation": ("simulate",),
+    "scanning": ("virtual_scans",),
     "cohorts": ("cohort",),
     "nuclides": ("nuclide",),
     "inference.protocol": ("Protocol", "load_protocol"),
     "inference.fitting": ("fit",),
+    "inference.input_fit": ("fit_with_input",),
+    "inference.population.effects": ("Effects", "allometric", "relation"),
+    "inference.population.estimate": ("fit_population",),
+    "inference.population.result": ("PopulationFit",),
     "inference.compare": ("compare",),
     "inference.result": ("Fit",),
     "dosimetry.integration": ("integrate",),
@@ -43,6 +55,9 @@ _WHERE = {
     "dosimetry.planning": ("Plan", "plan"),
     "dosimetry.practice": ("haenscheid", "known_half_life", "madsen", "mono_exponential", "trapezoid"),
     "comparison": ("compare_formats", "map_size_affinity", "sweep_tumour"),
+    "inference.population_file": ("PopulationModel",),
+    "single_time": ("leave_scans_out", "predict_tia"),
+    "sampling_design": ("Clinic", "ScanNoise", "best_time", "design", "sampling_adequacy"),
     "validation": ("validate",),
     "main_job": ("run",),
     "errors": ("PkmodelError",),
@@ -50,12 +65,16 @@ _WHERE = {
 _HOME = {name: home for home, names in _WHERE.items() for name in names}
 _HOME["model_from_dict"] = _HOME["model_from_toml"] = _HOME["model_to_toml"] = "model_file"
 
+_PACKAGES = ("pet",)  # reached as pkmodel.pet without an import of its own
+
 __all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
     if name not in _HOME:
-        raise AttributeError(f"module 'pkmodel' has no attribute {name!r}; known: {', '.join(__all__)}")
+        raise AttributeError(f"module 'pkmodel' has no attribute {name!r}; known: {', '.join([*__all__, *_PACKAGES])}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value
@@ -66,6 +85,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from . import pet as pet
     from .agents import load_agent as load_agent
     from .agents import regimen_of as regimen_of
     from .assembly import assemble as assemble
@@ -100,9 +120,21 @@ if TYPE_CHECKING:
     from .dosimetry.s_matrix import load_s_matrix as load_s_matrix
     from .dosimetry.s_values import s_self as s_self
     from .errors import PkmodelError as PkmodelError
+    from .formats.bids import read_bids as read_bids
+    from .formats.kinpar import write_kinpar as write_kinpar
+    from .formats.nonmem import read_nonmem as read_nonmem
+    from .formats.nonmem_events import Route as Route
+    from .formats.nonmem_write import write_nonmem as write_nonmem
     from .identifiability import identify as identify
     from .inference.compare import compare as compare
     from .inference.fitting import fit as fit
+    from .inference.input_fit import fit_with_input as fit_with_input
+    from .inference.population.effects import Effects as Effects
+    from .inference.population.effects import allometric as allometric
+    from .inference.population.effects import relation as relation
+    from .inference.population.estimate import fit_population as fit_population
+    from .inference.population.result import PopulationFit as PopulationFit
+    from .inference.population_file import PopulationModel as PopulationModel
     from .inference.protocol import Protocol as Protocol
     from .inference.protocol import load_protocol as load_protocol
     from .inference.result import Fit as Fit
@@ -116,12 +148,22 @@ if TYPE_CHECKING:
     from .model_file import model_from_dict as model_from_dict
     from .model_file import model_from_toml as model_from_toml
     from .model_file import model_to_toml as model_to_toml
+    from .noncompartmental import nca as nca
     from .nuclides import nuclide as nuclide
+    from .own_values import personal as personal
     from .patients import patient as patient
     from .petab import read_petab as read_petab
     from .regimen import Administration as Administration
     from .regimen import Regimen as Regimen
+    from .sampling_design import Clinic as Clinic
+    from .sampling_design import ScanNoise as ScanNoise
+    from .sampling_design import best_time as best_time
+    from .sampling_design import design as design
+    from .sampling_design import sampling_adequacy as sampling_adequacy
     from .sbml.reader import read_sbml as read_sbml
     from .sbml.writer import write_sbml as write_sbml
+    from .scanning import virtual_scans as virtual_scans
     from .simulation import simulate as simulate
+    from .single_time import leave_scans_out as leave_scans_out
+    from .single_time import predict_tia as predict_tia
     from .validation import validate as validate

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__
+from . import __version__, cli_data
 from .cli_output import INTERRUPTED, failure
 
 app = typer.Typer(
@@ -271,6 +271,97 @@ def compare_formats_command(
     )  # fmt: skip
 
 
+@app.command("design")
+def design_command(
+    model: ModelName,
+    regimen: Annotated[
+        str | None, typer.Argument(metavar="[REGIMEN]", help='"7.4 GBq once"; default the agent\'s')
+    ] = None,
+    organs: Annotated[str | None, typer.Option(help="kidneys,tumour=2: imaged, with weights; 0: imaged only")] = None,
+    scans: Annotated[str, typer.Option(metavar="N", help="how many: 3, 1-4 or 1,2,4")] = "3",
+    at: Annotated[str | None, typer.Option(help='judge these scans instead: "4,24,96" h after injection')] = None,
+    single: Annotated[bool, typer.Option("--single", help="the best time of one scan, with its curve")] = False,
+    nuclide: Annotated[str | None, typer.Option(help="label the model with it")] = None,
+    cold: Annotated[bool, typer.Option("--cold", help="follow unlabelled ligand as well")] = False,
+    criterion: Annotated[str, typer.Option(help="tia, worst, D or A")] = "tia",
+    spread: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=CV", help='between patients: "k_washout=30 %"; repeat for more')
+    ] = None,
+    free: Annotated[str | None, typer.Option(help="unknown parameters  [default: those with a spread]")] = None,
+    no_prior: Annotated[bool, typer.Option("--no-prior", help="the scans alone count, not the spread")] = False,
+    noise: Annotated[
+        list[str] | None, typer.Option(metavar="[ORGAN=]SD", help='of one organ in one scan: "10 %"; repeat for more')
+    ] = None,
+    clinic: Annotated[str | None, typer.Option(help='injection, so that opening hours count: "Mon 10:00"')] = None,
+    hours: Annotated[str, typer.Option(help="the clinic is open")] = "8-17",
+    days: Annotated[str, typer.Option(help="on these days")] = "Mon-Fri",
+    last: Annotated[str | None, typer.Option(help='latest scan: "10 d"  [default: one week, or 5 half-lives]')] = None,
+    minutes: Annotated[str, typer.Option(help="length of a frame, or lengths to choose from: 10,20,40")] = "0",
+    budget: Annotated[str | None, typer.Option(help="minutes of camera time, all frames together")] = None,
+    gap: Annotated[str, typer.Option(help='least time between scans: "12 h"')] = "0 h",
+    window: Annotated[
+        list[str] | None, typer.Option(metavar="A-B", help='of the first, second, ... scan: "20-28 h"; repeat for more')
+    ] = None,
+    target: Annotated[str | None, typer.Option(help='the fewest scans that reach it: "5 %"')] = None,
+    patients: Annotated[int, typer.Option(help="average over virtual patients; 0: the typical one", min=0)] = 0,
+    out: Annotated[list[Path] | None, typer.Option(help="file: .csv, .png, .svg or .pdf; repeat for more")] = None,
+    seed: Seed = 0,
+) -> None:
+    """When to scan: the times that make time-integrated activity most precise, or what given times will tell.
+
+    \b
+    Examples:
+      pkmodel design psma617_siebinga2023 "7.4 GBq once" --nuclide Lu-177 --organs kidneys,tumour --clinic "Mon 10:00"
+      pkmodel design psma617_siebinga2023 "7.4 GBq once" --nuclide Lu-177 --organs kidneys --at 4,24,96 --noise "8 %"
+    """
+    from .cli_design import design_and_show
+
+    design_and_show(
+        model, regimen, organs=organs, scans=scans, at=at, single=single, nuclide=nuclide, cold=cold,
+        criterion=criterion, spread=spread or [], free=free, prior=not no_prior, noise=noise or [], clinic=clinic,
+        hours=hours, days=days, last=last, minutes=minutes, budget=budget, gap=gap, window=window or [], target=target,
+        patients=patients, out=out or [], seed=seed,
+    )  # fmt: skip
+
+
+@app.command("predict")
+def predict_command(
+    population: Annotated[
+        str, typer.Argument(metavar="POPULATION", help="file of a population, from a fit or a paper")
+    ],
+    study: StudyName,
+    subject: Subject = None,
+    cycle: Annotated[str | None, typer.Option(help="which of several; earlier ones inform it  [default: last]")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIMES", help='use only the scans nearest these: "48" or "24,96" h')
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="it was estimated with; default found by its equations")] = None,
+    cold: Annotated[bool, typer.Option("--cold", help="the model follows unlabelled ligand as well")] = False,
+    covariate: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help='of the patient: "CrCl=65 mL/min"; repeat for more')
+    ] = None,
+    mass: Masses = None,
+    accept_changed_model: Annotated[
+        bool, typer.Option("--accept-changed-model", help="go on with equations that are not the population's")
+    ] = False,
+    out: Annotated[list[Path] | None, typer.Option(help="file: .csv, .png, .svg or .pdf; repeat for more")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Dosimetry from one, two or three scans, with a population and beside the methods of daily practice.
+
+    \b
+    Examples:
+      pkmodel predict psma617.toml my_patient/ --at 48 --mass "kidneys=310 g"
+      pkmodel predict psma617.toml my_patient/ --cycle 2 --out tia.csv --out tia.png
+    """
+    from .cli_single_time import predict_and_show
+
+    predict_and_show(
+        population, study, subject=subject, cycle=cycle, at=at, model=model, cold=cold, covariates=covariate or [],
+        masses=mass or [], accept_changed_model=accept_changed_model, out=out or [], seed=seed,
+    )  # fmt: skip
+
+
 @app.command("validate")
 def validate_command(
     agent: Annotated[list[str] | None, typer.Argument(metavar="[AGENT]...", help="default all with facts")] = None,
@@ -288,6 +379,9 @@ def validate_command(
     from .cli_formats import validate_and_show
 
     validate_and_show(agent or [], page)
+
+
+cli_data.register(app)
 
 
 def _settings(

@@ -21,12 +21,14 @@ FLOORS: dict[int, str] = {
     2: "labelling chains daughters checks patients identifiability library assembly spatial heterogeneity sbml "
     "compiler",
     3: "regimen agents dosing events recording exact steady_state covariates inputs problem simulation triggers "
-    "trigger_walk preparation part_store populations petab reference observation data formats size_affinity",
-    4: "inference",
+    "trigger_walk preparation part_store populations petab reference observation data formats noncompartmental "
+    "own_values size_affinity",
+    4: "inference pet",
     5: "dosimetry",
-    6: "cohorts comparison validation trials",
+    6: "cohorts scanning comparison sampling_design single_time validation trials",
     7: "plot plot_style evidence main_job report report_page report_numbers report_folder cli cli_verbs cli_output "
-    "cli_formats plot_formats plot_validation validation_page",
+    "cli_formats cli_data cli_design plot_design plot_formats plot_nca plot_pet plot_single_time plot_validation "
+    "cli_single_time validation_page",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 ISOLATED = ("solve", "transport")  # numbers only: they import nothing of ours but themselves and the errors
@@ -101,7 +103,8 @@ def _is_ours(module: str) -> bool:
 
 def _draws_itself(found: Import) -> bool:
     """``result.plot()`` may reach up to the drawing code, when it is called and not before."""
-    return _part(found.module) in ("plot", "plot_formats") and not found.at_the_top
+    drawing = ("plot", "plot_design", "plot_formats", "plot_nca", "plot_pet", "plot_single_time")
+    return _part(found.module) in drawing and not found.at_the_top
 
 
 def _where(module: str, found: Import) -> str:

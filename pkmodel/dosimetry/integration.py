@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DoseError, SimulationError
+from ..inference.bayes.posterior import BayesFit
 from ..inference.compare import Comparison
 from ..inference.likelihood import Block
 from ..inference.result import Fit
@@ -51,13 +52,14 @@ class _Region:
 
 
 def integrate(
-    source: Fit | Comparison | xr.Dataset, *, draws: int = 1000, seed: int = 0, nuclide_name: str = ""
+    source: Fit | BayesFit | Comparison | xr.Dataset, *, draws: int = 1000, seed: int = 0, nuclide_name: str = ""
 ) -> TIA:
     """Integrate activity over all time.
 
     Parameters
     ----------
-    source : a fit; a comparison (averaged over its models by Akaike weight); or a result of `simulate`
+    source : a fit; a posterior, whose draws are used; a comparison (averaged over its models by Akaike weight); or a
+        result of `simulate`
     draws : draws of the estimates [1]
     seed : of the draws [1]
     nuclide_name : of a run with daughters: whose activity, ``"Bi-213"``; default the nuclide that was given [text]
@@ -72,16 +74,16 @@ def integrate(
     DoseError
         The model has no activity in MBq (label it), is driven by an input that ends, or never dies out.
     """
-    if nuclide_name and isinstance(source, Fit | Comparison):
+    if nuclide_name and isinstance(source, Fit | BayesFit | Comparison):
         raise DoseError(f"nuclide_name={nuclide_name!r}: a fit knows its own nuclide only; simulate the chain")
-    if isinstance(source, Fit):
+    if isinstance(source, Fit | BayesFit):
         return _of_fit(source, draws, seed)
     if isinstance(source, Comparison):
         return _average(source, draws, seed)
     return _of_run(source, nuclide_name)
 
 
-def _of_fit(fit: Fit, draws: int, seed: int) -> TIA:
+def _of_fit(fit: Fit | BayesFit, draws: int, seed: int) -> TIA:
     if fit.likelihood.blocks[0].problem.inputs:
         raise DoseError(
             f"{fit.model.name} is driven by a measured input, which ends: its integral to infinity is not known; use a "
@@ -97,7 +99,7 @@ def _of_fit(fit: Fit, draws: int, seed: int) -> TIA:
     return _assemble(regions, fit, f"exact integral of {fit.model.name}", (*fit.warnings, *dict.fromkeys(notes)))
 
 
-def _block(fit: Fit, block: Block, x: Array) -> list[_Region]:
+def _block(fit: Fit | BayesFit, block: Block, x: Array) -> list[_Region]:
     """TIA of every tissue region of one block."""
     names = list(fit.model.observables)
     out = []
@@ -121,7 +123,7 @@ def _block(fit: Fit, block: Block, x: Array) -> list[_Region]:
     return out
 
 
-def _linear(fit: Fit, block: Block, observable: int, region: str, last: float, x: Array) -> _Region:
+def _linear(fit: Fit | BayesFit, block: Block, observable: int, region: str, last: float, x: Array) -> _Region:
     compiled = block.problem.compiled
     n = compiled.compartments
     decay = nuclide(fit.model.nuclide).decay_constant
@@ -174,7 +176,7 @@ def _exponentials(a: Array, c: Array, x0: Array, tia: Array) -> tuple[Array, Arr
     return np.asarray(rates, dtype=float), np.asarray(shares, dtype=float)
 
 
-def _tail(block: Block, fit: Fit, observable: int, last: float, total: float) -> float:
+def _tail(block: Block, fit: Fit | BayesFit, observable: int, last: float, total: float) -> float:
     """Fraction of the integral after the last measurement."""
     problem = prepare(block.problem.model, block.problem.regimen, [0.0, last])
     solution = problem.solve(block.parameters(fit._slot_values(fit.x)))
@@ -187,7 +189,7 @@ def _far(region: str, tail: float) -> tuple[str, ...]:
     return (f"{region}: {100 * tail:.0f} % of the integral lies after the last measurement; a later scan would help",)
 
 
-def _nonlinear(fit: Fit, block: Block, observable: int, region: str, last: float, x: Array) -> _Region:
+def _nonlinear(fit: Fit | BayesFit, block: Block, observable: int, region: str, last: float, x: Array) -> _Region:
     """TIA by running the model until nothing is left; saturable kinetics have no fixed exponentials."""
     horizon = last + _HALF_LIVES * nuclide(fit.model.nuclide).half_life
     problem = prepare(block.problem.model, block.problem.regimen, [0.0, last, horizon])
@@ -207,7 +209,7 @@ def _nonlinear(fit: Fit, block: Block, observable: int, region: str, last: float
     )  # fmt: skip
 
 
-def _assemble(regions: Sequence[_Region], fit: Fit, method: str, notes: tuple[str, ...]) -> TIA:
+def _assemble(regions: Sequence[_Region], fit: Fit | BayesFit, method: str, notes: tuple[str, ...]) -> TIA:
     terms = max(r.rate_point.size for r in regions)
 
     def pad(values: Array, fill: float) -> Array:

@@ -216,6 +216,8 @@ class Curve:
 
     def replace(self, **changes: Any) -> Curve:
         """A copy with some fields changed."""
+        if "value" in changes and "censored" not in changes and not self.censored.any():
+            changes["censored"] = self.censored[:0]  # all measured, however many they are now
         return replace(self, **changes)
 
     def decay_correct(self) -> Curve:
