@@ -37,12 +37,13 @@ _WHERE = {
     "scanning": ("virtual_scans",),
     "cohorts": ("cohort",),
     "nuclides": ("nuclide",),
-    "inference.protocol": ("Protocol", "load_protocol"),
+    "inference.protocol": ("ErrorModel", "Free", "Protocol", "load_protocol"),
     "inference.fitting": ("fit",),
     "inference.input_fit": ("fit_with_input",),
     "inference.population.effects": ("Effects", "allometric", "relation"),
     "inference.population.estimate": ("fit_population",),
     "inference.population.result": ("PopulationFit",),
+    "inference.bayes.posterior": ("BayesFit", "compare_posteriors"),
     "inference.compare": ("compare",),
     "inference.result": ("Fit",),
     "dosimetry.integration": ("integrate",),
@@ -126,6 +127,8 @@ if TYPE_CHECKING:
     from .formats.nonmem_events import Route as Route
     from .formats.nonmem_write import write_nonmem as write_nonmem
     from .identifiability import identify as identify
+    from .inference.bayes.posterior import BayesFit as BayesFit
+    from .inference.bayes.posterior import compare_posteriors as compare_posteriors
     from .inference.compare import compare as compare
     from .inference.fitting import fit as fit
     from .inference.input_fit import fit_with_input as fit_with_input
@@ -135,6 +138,8 @@ if TYPE_CHECKING:
     from .inference.population.estimate import fit_population as fit_population
     from .inference.population.result import PopulationFit as PopulationFit
     from .inference.population_file import PopulationModel as PopulationModel
+    from .inference.protocol import ErrorModel as ErrorModel
+    from .inference.protocol import Free as Free
     from .inference.protocol import Protocol as Protocol
     from .inference.protocol import load_protocol as load_protocol
     from .inference.result import Fit as Fit

@@ -27,7 +27,8 @@ FLOORS: dict[int, str] = {
     5: "dosimetry",
     6: "cohorts scanning comparison sampling_design single_time validation trials",
     7: "plot plot_style evidence main_job report report_page report_numbers report_folder cli cli_verbs cli_output "
-    "cli_formats cli_data cli_design plot_design plot_formats plot_nca plot_pet plot_single_time plot_validation "
+    "cli_formats cli_data cli_design plot_design plot_formats plot_nca plot_pet plot_population plot_single_time "
+    "plot_validation "
     "cli_single_time validation_page",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
@@ -103,7 +104,7 @@ def _is_ours(module: str) -> bool:
 
 def _draws_itself(found: Import) -> bool:
     """``result.plot()`` may reach up to the drawing code, when it is called and not before."""
-    drawing = ("plot", "plot_design", "plot_formats", "plot_nca", "plot_pet", "plot_single_time")
+    drawing = ("plot", "plot_design", "plot_formats", "plot_nca", "plot_pet", "plot_population", "plot_single_time")
     return _part(found.module) in drawing and not found.at_the_top
 
 

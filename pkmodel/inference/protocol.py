@@ -69,7 +69,9 @@ class Protocol:
         return replace(self, **changes)
 
 
-_KEYS = "name title model free fixed shared ties error observation cold starts seed mass_relative_sd source priors".split()
+_KEYS = (
+    "name title model free fixed shared ties error observation cold starts seed mass_relative_sd source priors".split()
+)
 
 
 def load_protocol(name: str | Path) -> Protocol:

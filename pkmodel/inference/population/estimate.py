@@ -23,7 +23,7 @@ from .effects import Effects, effects_of
 from .importance import marginal_likelihood
 from .judged import judge
 from .linearised import APPROXIMATIONS, Approximation, objective
-from .minimise import ITERATIONS, Minimum, minimise
+from .minimise import ITERATIONS, Minimum, search
 from .people import CovariateValue, bind_people
 from .result import PopulationFit
 from .uncertainty import Information, Matrix, information
@@ -120,7 +120,7 @@ def fit_population(
         if settings:
             raise FitError(f"{method}: setting {', '.join(settings)} is not known; it has iterations only")
         kind = method  # type: ignore[assignment]
-        minimum = minimise(crowd, begin, kind=kind, modes=modes, iterations=iterations or ITERATIONS)
+        minimum = search(crowd, begin, kind=kind, modes=modes, iterations=iterations or ITERATIONS)
     found: Information | None = None
     if standard_errors is not None and not minimum.interrupted:
         found = information(crowd, minimum.phi, minimum.at.b, kind)

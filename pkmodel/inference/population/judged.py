@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .minimise import CLOSED
+
 if TYPE_CHECKING:
     from .result import PopulationFit
 
@@ -34,9 +36,13 @@ def judge(fit: PopulationFit) -> list[str]:
         found.append(f"the most likely parameters of {_some(lost)} were not found to the last digit")
     if len(fit.subjects) < FEW and len(layout.between.entries):
         found.append(f"{len(fit.subjects)} subjects say little about a spread between subjects")
-    for k, v in zip(layout.varying, np.diag(layout.omega(fit.phi)), strict=True):
-        if v < 1e-6:
-            found.append(f"{layout.slots[k].label}: the spread between subjects went to zero; leave the effect out")
+    for of, matrix, what in (
+        (layout.varying, layout.omega(fit.phi), "subjects"),
+        (layout.switching, layout.occasion_omega(fit.phi), "occasions"),
+    ):
+        for k, v in zip(of, np.diag(matrix), strict=True):
+            if v < CLOSED**2:
+                found.append(f"{layout.slots[k].label}: the spread between {what} went to zero; leave the effect out")
     root = layout.omega(fit.phi)
     for i in range(len(root)):
         for j in range(i):

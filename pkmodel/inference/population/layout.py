@@ -150,6 +150,15 @@ class Layout:
         coefficients = np.array([r.coefficient for r in self.free_relations])
         return np.concatenate([theta, coefficients, self.between.begin, self.occasion.begin, self.noise.start])
 
+    def closed(self, phi: Array, below: float) -> NDArray[np.intp]:
+        """Where in phi the spreads lie that are smaller than an SD, on the scale of the fit."""
+        at = self.parts
+        found = []
+        for word, factor in (("between", self.between), ("occasion", self.occasion)):
+            small = np.diag(factor.root(self.part(phi, word))) < below
+            found += [at[word].start + n for n, (i, j) in enumerate(factor.entries) if i == j and small[i]]
+        return np.array(found, dtype=np.intp)
+
     @property
     def names(self) -> tuple[str, ...]:
         """What each number of phi is."""

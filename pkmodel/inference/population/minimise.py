@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ LONGEST = 1.0  # of one step in any parameter, on the scale of the fit
 EXTENDED, STEEP = 4, 0.5  # most lengthenings of a step, and how steep its end must still be for one
 FARTHEST = 2.0  # of a lengthened step in any parameter
 SHORTEST = 1e-10
+CLOSED, OPEN = 0.01, 0.1  # SD under which a spread counts as gone, and the one it is tried again with
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +114,35 @@ def minimise(
     except KeyboardInterrupt:
         interrupted, message = True, f"interrupted after {len(trace) - 1} iterations; this is the best so far"
     return Minimum(phi, at, tuple(trace), converged, interrupted, message)
+
+
+def search(
+    crowd: Crowd,
+    begin: Array,
+    *,
+    kind: Approximation = "focei",
+    modes: Array | None = None,
+    iterations: int = ITERATIONS,
+) -> Minimum:
+    """Minimise, and once more with every spread that went to zero opened again; the better of the two.
+
+    On the logarithmic scale of its SD a spread near zero has no slope, so a search that once stepped there stays,
+    whatever the data say.
+
+    Parameters
+    ----------
+    crowd, begin, kind, modes, iterations : see `minimise`
+    """
+    found = minimise(crowd, begin, kind=kind, modes=modes, iterations=iterations)
+    gone = crowd.layout.closed(found.phi, CLOSED)
+    if not gone.size or found.interrupted:
+        return found
+    opened = found.phi.copy()
+    opened[gone] = np.log(OPEN)
+    again = minimise(crowd, opened, kind=kind, modes=found.at.b, iterations=iterations)
+    better = again if again.at.value < found.at.value - 1e-6 else found
+    said = again.message if again.interrupted else better.message
+    return replace(better, trace=(*found.trace, *again.trace), interrupted=again.interrupted, message=said)
 
 
 def _first(at: Objective) -> Array:

@@ -25,8 +25,13 @@ from .uncertainty import Information, Matrix
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from ..population_file import PopulationModel
+    from .diagnosis.goodness import Goodness
+    from .diagnosis.prediction_errors import PredictionErrors
+    from .diagnosis.profiling import PopulationProfile
+    from .diagnosis.visual_check import VisualCheck
 
 Array = NDArray[np.float64]
 
@@ -293,6 +298,38 @@ class PopulationFit:
         from .transfer import population_of
 
         return population_of(self, source)
+
+    # -- diagnosis -----------------------------------------------------------------------------------------------
+
+    def gof(self) -> Goodness:
+        """Residuals, random effects and covariates, with figures (see `diagnosis.goodness`)."""
+        from .diagnosis.goodness import goodness
+
+        return goodness(self)
+
+    def vpc(self, **settings: Any) -> VisualCheck:
+        """Visual predictive check, ``corrected=True`` by predictions (see `diagnosis.visual_check`)."""
+        from .diagnosis.visual_check import visual_check
+
+        return visual_check(self, **settings)
+
+    def npde(self, **settings: Any) -> PredictionErrors:
+        """Normalised prediction distribution errors with tests (see `diagnosis.prediction_errors`)."""
+        from .diagnosis.prediction_errors import prediction_errors
+
+        return prediction_errors(self, **settings)
+
+    def individual_plots(self, *subjects: str, **settings: Any) -> list[Figure]:
+        """Pages with the data and curves of single subjects, all unless named; ``log=True``, ``rows``, ``columns``."""
+        from .diagnosis.individual_curves import individual_curves
+
+        return individual_curves(self, subjects).plot(**settings)
+
+    def profile(self, name: str, **settings: Any) -> PopulationProfile:
+        """Likelihood profile of a population parameter, with interval (see `diagnosis.profiling`)."""
+        from .diagnosis.profiling import profile
+
+        return profile(self, name, **settings)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -85,8 +85,8 @@ def candidates_of(
     for name in covariates or ():
         if name not in known:
             raise FitError(
-                f"covariate {name!r} is unknown, missing for a subject, or the same for all{did_you_mean(name, known)}; "
-                f"usable: {', '.join(known) or 'none'}"
+                f"covariate {name!r} is unknown, missing for a subject, or the same for all"
+                f"{did_you_mean(name, known)}; usable: {', '.join(known) or 'none'}"
             )
     out = []
     for parameter in parameters or varying:
@@ -109,7 +109,9 @@ def _levels(crowd: Crowd, parameter: str, name: str) -> Candidate:
     words = [v if isinstance(v, str) else f"{v:g}" for v in values if isinstance(v, str | int | float)]
     names, counts = np.unique(words, return_counts=True)
     if len(names) > LEVELS:
-        raise FitError(f"covariate {name} has {len(names)} levels; a category may have {LEVELS}; name candidates yourself")
+        raise FitError(
+            f"covariate {name} has {len(names)} levels; a category may have {LEVELS}; name candidates yourself"
+        )
     common = names[int(np.argmax(counts))]
     return Candidate(tuple(relation(parameter, name, "category", level=str(n)) for n in names if n != common))
 

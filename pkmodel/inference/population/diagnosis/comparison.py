@@ -42,7 +42,7 @@ class PopulationComparison:
     @property
     def best(self) -> str:
         """Name of the fit with the lowest BIC for mixed models."""
-        return str(self.table.loc[self.table["BIC mixed"].idxmin(), "fit"])
+        return str(self.table["fit"].iloc[int(np.argmin(self.table["BIC mixed"].to_numpy(dtype=float)))])
 
     def _title(self) -> list[str]:
         one = next(iter(self.fits.values()))
@@ -112,8 +112,8 @@ def _check(first_name: str, first: PopulationFit, name: str, fit: PopulationFit)
     counted = mine.counted
     if not same or not np.allclose(mine.value[counted], theirs.value[counted], rtol=1e-9, equal_nan=True):
         raise FitError(
-            f"{name} and {first_name} were not fitted to the same values of the same subjects; their likelihoods do not "
-            "compare"
+            f"{name} and {first_name} were not fitted to the same values of the same subjects; their likelihoods do "
+            "not compare"
         )
 
 

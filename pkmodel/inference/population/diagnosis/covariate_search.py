@@ -85,8 +85,8 @@ class _State:
     remark: str = ""
 
 
-class _Stopped(Exception):  # noqa: N818  -- the user's wish
-    pass
+class _Stopped(Exception):
+    """The user's wish, not an error."""
 
 
 def search_covariates(
@@ -122,11 +122,15 @@ def search_covariates(
     open_ = [candidate(c) for c in (candidates if candidates is not None else candidates_of(fit))]
     there = {(s.relation.parameter, s.relation.covariate) for s in fit.crowd.layout.shifts}
     if twice := [c.name for c in open_ if c.pair in there]:
-        raise FitError(f"{', '.join(twice)} is already in the fit; leave the candidate out, or begin with a fit without")
+        raise FitError(
+            f"{', '.join(twice)} is already in the fit; leave the candidate out, or begin with a fit without"
+        )
     if not open_:
         raise FitError("no candidate: no covariate differs between subjects; give covariates= to the fit")
     check_occasions(fit.crowd, open_)
     work = _Work(fit, open_log(log))
+    for c in open_:
+        work.crowd([c])  # a wrong name or a covariate that is missing is said before anything is computed
     rows: list[dict[str, Any]] = []
     interrupted = False
     state = _State((), math.nan, fit.phi, fit.crowd.layout.names)
@@ -134,7 +138,7 @@ def search_covariates(
         state = work.at((), state)
         rows.append({"step": 0, "direction": "base", "candidate": "", "objective": state.objective, "chosen": True})
         step = 0
-        while open_ or (step == 0):
+        while open_:
             step += 1
             tried = _tried(work, state, [(c, (*state.chosen, c)) for c in open_], f"covariates, step {step}")
             best = _judge(work, rows, step, "forward", state, tried, None if bic else float(forward))
@@ -153,7 +157,9 @@ def search_covariates(
             state = best
     except _Stopped:
         interrupted = True
-    notes = ["interrupted: give log= to go on from there" if log is None else f"interrupted: run it again with log={log}"]
+    notes = [
+        "interrupted: give log= to go on from there" if log is None else f"interrupted: run it again with log={log}"
+    ]
     notes = notes if interrupted else []
     if fit.method not in APPROXIMATIONS:
         notes.append(f"the base is by {fit.method}; the search and its final fit are by FOCE-I")
@@ -182,7 +188,7 @@ class _Work:
 
     @property
     def kind(self) -> Approximation:
-        return self.fit.method if self.fit.method in APPROXIMATIONS else "focei"  # type: ignore[return-value]
+        return self.fit.method if self.fit.method in APPROXIMATIONS else "focei"
 
     def crowd(self, chosen: Sequence[Candidate]) -> Crowd:
         """The subjects with some effects added."""
@@ -197,10 +203,12 @@ class _Work:
         chosen = tuple(chosen)
         key = key_of(self.digest, [r for c in chosen for r in c.relations])
         if known := self.log.known.get(key):
-            return _State(chosen, known["objective"], np.array(known["phi"]), tuple(known["names"]), None, known["remark"])
+            return _State(
+                chosen, known["objective"], np.array(known["phi"]), tuple(known["names"]), None, known["remark"]
+            )
         began = time.perf_counter()
+        crowd = self.crowd(chosen)
         try:
-            crowd = self.crowd(chosen)
             old = dict(zip(begin.names, begin.phi.tolist(), strict=True))
             names = crowd.layout.names
             start = np.array([old.get(n, s) for n, s in zip(names, crowd.layout.start, strict=True)])

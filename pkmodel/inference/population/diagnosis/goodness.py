@@ -127,16 +127,17 @@ def goodness(fit: PopulationFit) -> Goodness:
         notes.append(f"shrinkage of {', '.join(shrunk)} is above 30 %: its plots and tests hide or feign relations")
     far = points[points["CWRES"].abs() > FAR]
     if len(far):
-        first = far.loc[far["CWRES"].abs().idxmax()]
+        first = far.iloc[int(np.argmax(far["CWRES"].abs().to_numpy(dtype=float)))]
         notes.append(
-            f"{len(far)} values with |CWRES| above {FAR:g}; the largest, {first['CWRES']:.3g}, is {first['endpoint']} of "
-            f"subject {first['subject']} at {first['time']:.4g} h"
+            f"{len(far)} values with |CWRES| above {FAR:g}; the largest, {first['CWRES']:.3g}, is {first['endpoint']} "
+            f"of subject {first['subject']} at {first['time']:.4g} h"
         )
     pairs = [p for n in names for c in known.columns if (p := _relation(n, c, etas[n], known[c]))]
     columns = ["effect", "covariate", "test", "subjects", "correlation", "p"]
     return Goodness(
         points, pd.DataFrame(rows), pd.DataFrame(effects), pd.DataFrame(pairs, columns=columns), etas, known,
-        covariate_units(crowd) | dict(zip(crowd.data.endpoints, crowd.data.units, strict=True)), {n: fit.shrinkage[n] for n in names},
+        covariate_units(crowd) | dict(zip(crowd.data.endpoints, crowd.data.units, strict=True)),
+        {n: fit.shrinkage[n] for n in names},
         dict(zip(names, omega.tolist(), strict=True)), tuple(notes),
     )  # fmt: skip
 

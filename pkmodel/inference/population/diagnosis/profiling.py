@@ -151,7 +151,7 @@ def profile(fit: PopulationFit, name: str, *, level: float = 95.0) -> Population
     if not 0 < level < 100:
         raise FitError(f"level {level} must lie between 0 and 100 %")
     crowd, target = fit.crowd, _target(fit.crowd.layout, name)
-    kind: Approximation = fit.method if fit.method in APPROXIMATIONS else "focei"  # type: ignore[assignment]
+    kind: Approximation = fit.method if fit.method in APPROXIMATIONS else "focei"
     notes = [] if kind == fit.method else [f"the fit is by {fit.method}; the profile is that of its FOCE-I objective"]
     limit, quantile = float(chi2.ppf(level / 100, 1)), float(norm.ppf(0.5 + level / 200))
     minimum = minimise(crowd, fit.phi, kind=kind, modes=fit.minimum.at.b)
@@ -188,7 +188,9 @@ def profile(fit: PopulationFit, name: str, *, level: float = 95.0) -> Population
     )  # fmt: skip
 
 
-class _LowerMinimum(Exception):  # noqa: N818  -- not an error: news
+class _LowerMinimum(Exception):
+    """News, not an error."""
+
     def __init__(self, phi: Array, at: Objective) -> None:
         self.phi, self.at = phi, at
 
@@ -229,6 +231,7 @@ class _Walk:
             if rise < -BETTER:
                 raise _LowerMinimum(new_phi, new)
             if abs(rise - limit) < CLOSE:
+                self._between(side, distance, done)
                 return u
             root = math.sqrt(max(rise, 0.0))
             if rise < limit:
@@ -243,6 +246,18 @@ class _Walk:
         if math.isinf(outer[0]):
             return side * math.inf
         return centre + side * distance
+
+    def _between(self, side: int, distance: float, done: Callable[[int], None]) -> None:
+        """One point half way to the end, for the shape, and to meet a lower minimum that hides there."""
+        centre = self.target.now(self.phi)
+        if any(0.2 < side * (u - centre) / distance < 0.8 for u in self.seen):
+            return
+        u = centre + 0.5 * side * distance
+        phi, new = self._rest(u, self.phi, self.at.b)
+        self.seen[u] = new.value - self.at.value
+        done(1)
+        if self.seen[u] < -BETTER:
+            raise _LowerMinimum(phi, new)
 
     def _rest(self, u: float, phi: Array, modes: Array) -> tuple[Array, Objective]:
         """Minimum over the rest: BFGS, with the best so far kept."""

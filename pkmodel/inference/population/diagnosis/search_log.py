@@ -61,7 +61,9 @@ def open_log(path: str | Path | None) -> SearchLog:
             if number == len(lines) - 1:
                 file.write_text("".join(f"{kept}\n" for kept in lines[:-1]), encoding="utf-8")
                 continue
-            raise FitError(f"log {file}, line {number + 1}: this is no log of a covariate search; name another") from None
+            raise FitError(
+                f"log {file}, line {number + 1}: this is no log of a covariate search; name another"
+            ) from None
     return SearchLog(file, known)
 
 

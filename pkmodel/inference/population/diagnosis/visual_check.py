@@ -113,7 +113,7 @@ def visual_check(
     bins : "auto", "times", "quantile", a number, or edges [h]; see `bins_of`
     percentiles : of the data [%]
     level : of the bands [%]
-    limits : limit of quantification by endpoint, in the unit of the data; default the largest limit of its censored data
+    limits : limit of quantification by endpoint, in its unit; default the largest limit of its censored data
     uncertainty : whether the parameters are drawn from their uncertainty in each data set
     by : covariate whose values get a panel each [text]
     seed : of the draws [1]
