@@ -195,10 +195,15 @@ def _of_population(
 def _noise_of_population(population: PopulationModel, organs: Sequence[str], who: str) -> dict[str, Noise]:
     """Its residual errors, for the organs that are imaged."""
     out: dict[str, Noise] = {}
+    known = dict(population.noise)
+    if len(known) == len(organs) == 1:  # a model of one region calls it by its own word
+        known = dict(zip(organs, known.values(), strict=True))
     for name in organs:
-        if name not in population.noise:
-            raise SimulationError(f"{who}: the population has no residual error for {name}; give noise=")
-        error = population.noise[name]
+        if name not in known:
+            raise SimulationError(
+                f"{who}: the population has no residual error for {name}; known: {', '.join(known)}; give noise="
+            )
+        error = known[name]
         out[name] = ScanNoise(proportional=error.proportional, additive=error.additive)
     return out
 

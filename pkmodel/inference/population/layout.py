@@ -154,9 +154,9 @@ class Layout:
         """Where in phi the spreads lie that are smaller than an SD, on the scale of the fit."""
         at = self.parts
         found = []
-        for word, factor in (("between", self.between), ("occasion", self.occasion)):
-            small = np.diag(factor.root(self.part(phi, word))) < below
-            found += [at[word].start + n for n, (i, j) in enumerate(factor.entries) if i == j and small[i]]
+        for word, spread in (("between", self.between), ("occasion", self.occasion)):
+            small = np.diag(spread.root(self.part(phi, word))) < below
+            found += [at[word].start + n for n, (i, j) in enumerate(spread.entries) if i == j and small[i]]
         return np.array(found, dtype=np.intp)
 
     @property

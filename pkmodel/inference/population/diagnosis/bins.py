@@ -13,15 +13,16 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 NOMINAL = 12  # most distinct times that are bins by themselves
 FEWEST, MOST = 3, 12  # quantile bins, where nobody says how many
+VALUES = 25  # for which there is a quantile bin, if subjects have few values each
 RULES = "'auto', 'times', 'quantile', a number of bins, or the edges between bins [h]"
 
 
 def bins_of(time: ArrayLike, rule: str | int | Sequence[float] = "auto", each: int = 8) -> Index:
     """Bin of each time.
 
-    "times" makes each distinct time a bin, "quantile" bins of nearly equal numbers of values, as many as a subject has
-    values (3 to 12), a number so many of these; "auto" takes the times where there are at most 12, else quantiles.
-    Equal times are never parted.
+    "times" makes each distinct time a bin. "quantile" makes bins of nearly equal numbers of values: as many as a subject
+    has values, or one per 25 values where that is more, 3 to 12 of them; a number makes so many. "auto" takes the times
+    where there are at most 12, else quantiles. Equal times are never parted.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def bins_of(time: ArrayLike, rule: str | int | Sequence[float] = "auto", each: i
             raise FitError(f"bins {rule!r} is not known; allowed: {RULES}")
         if rule == "times" or (rule == "auto" and distinct.size <= NOMINAL):
             return np.searchsorted(distinct, t)
-        rule = int(np.clip(each, FEWEST, MOST))
+        rule = int(np.clip(max(each, t.size // VALUES), FEWEST, MOST))
     if isinstance(rule, int | np.integer):
         if rule < 1:
             raise FitError(f"{rule} bins; allowed: {RULES}")

@@ -168,9 +168,10 @@ def profile(fit: PopulationFit, name: str, *, level: float = 95.0) -> Population
                     break
                 except _LowerMinimum as better:
                     notes.append(
-                        f"a minimum lower by {walk.at.value - better.at.value:.3g} was found; begun anew there"
+                        f"an objective lower by {walk.at.value - better.at.value:.3g} was met; begun anew there"
                     )
-                    walk = _Walk(crowd, target, kind, better.phi, better.at, walk.inverse)
+                    lowest = minimise(crowd, better.phi, kind=kind, modes=better.at.b)
+                    walk = _Walk(crowd, target, kind, lowest.phi, lowest.at, walk.inverse)
             else:
                 notes.append("lower minima are found again and again; fit anew from other starts before profiling")
     except KeyboardInterrupt:
