@@ -28,6 +28,7 @@ class Modal:
     def __init__(self, people: People, layout: Any, course: Any) -> None:
         self.people, self.layout, self.course = people, layout, course
         self._made: dict[bool, Any] = {}
+        self._kept: list[Any] = []  # what machine code reads where it lies: for both functions, as long as they live
 
     def address(self, tangents: bool) -> int:
         """Machine address of the function."""
@@ -46,7 +47,7 @@ class Modal:
         height, states, channels = int(c.module.N), int(c.module.STATES), int(c.module.CHANNELS)
         knots, moments, rows = len(c.at), len(c.times), len(c.scale)
         which = np.arange(S)
-        self._kept = [lay, c, which]  # compiled code reads them where they lie
+        self._kept += [lay, c, which]  # compiled code reads them where they lie
         (subject, base, index, column, follower, leader, kind, lower, upper, places) = (a.ctypes.data for a in lay)
         courses, delay, bounds, at, jump, u, m, clock, times, first, what, start, end, scale = (
             a.ctypes.data

@@ -124,6 +124,7 @@ class Ode:
     def __init__(self, people: People, plan: Plan) -> None:
         self.people, self.plan = people, plan
         self._made: dict[bool, Any] = {}
+        self._kept: list[Any] = []  # what machine code reads where it lies: for both functions, as long as they live
 
     def address(self, tangents: bool) -> int:
         """Machine address of the function."""
@@ -161,7 +162,7 @@ class Ode:
         products, head = np.ascontiguousarray(laid.products), np.zeros(0)
         numbers = np.array([L, code.n, code.nq, code.nw, forward.lanes, forward.width, forward.nq, forward.nw,
                             forward.entries, forward.levers, MAX_STEPS, 2 if wanted else 0, lanes.STRIDE])  # fmt: skip
-        self._kept = [engine, gradient, code, forward, kernels, fkernels, A, C, products, head, numbers, plan]
+        self._kept += [engine, gradient, code, forward, kernels, fkernels, A, C, products, head, numbers, plan]
         (subject, base, index, column, follower, leader, kind_, lower, upper, places) = (a.ctypes.data for a in layout)
         a_time, a_kind, a_place, a_value, a_times, a_start, a_end, a_what, a_width, a_scale, a_atol = (
             a.ctypes.data for a in (plan.time, plan.kind, plan.place, plan.value, plan.times, plan.start, plan.end,
