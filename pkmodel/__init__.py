@@ -42,6 +42,9 @@ _WHERE = {
     "inference.input_fit": ("fit_with_input",),
     "inference.population.effects": ("Effects", "allometric", "relation"),
     "inference.population.estimate": ("fit_population",),
+    "inference.population.diagnosis.candidates": ("Candidate", "candidates_of"),
+    "inference.population.diagnosis.comparison": ("compare_populations",),
+    "inference.population.diagnosis.covariate_search": ("search_covariates",),
     "inference.population.result": ("PopulationFit",),
     "inference.bayes.posterior": ("BayesFit", "compare_posteriors"),
     "inference.compare": ("compare",),
@@ -132,6 +135,10 @@ if TYPE_CHECKING:
     from .inference.compare import compare as compare
     from .inference.fitting import fit as fit
     from .inference.input_fit import fit_with_input as fit_with_input
+    from .inference.population.diagnosis.candidates import Candidate as Candidate
+    from .inference.population.diagnosis.candidates import candidates_of as candidates_of
+    from .inference.population.diagnosis.comparison import compare_populations as compare_populations
+    from .inference.population.diagnosis.covariate_search import search_covariates as search_covariates
     from .inference.population.effects import Effects as Effects
     from .inference.population.effects import allometric as allometric
     from .inference.population.effects import relation as relation

@@ -79,7 +79,7 @@ def goodness_figure(result: Goodness, *, log: bool = False) -> Figure:
                     np.exp(cx) if scaled else cx, np.exp(cy) if scaled and y == "value" else cy, color=ORANGE, lw=1.6
                 )
             if scaled:
-                ax.set_xscale("log")
+                _log_across(ax)
                 if y == "value":
                     log_axis(ax)
             ax.set_xlabel(x_name)
@@ -314,6 +314,16 @@ def profile_figure(result: PopulationProfile) -> Figure:
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _log_across(ax: Axes) -> None:
+    """A logarithmic horizontal axis with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _normal_lines(ax: Axes) -> None:

@@ -61,11 +61,25 @@ def test_a_prior_is_cut_off_at_the_bounds() -> None:
     report("half normal", float(stats.halfnorm.logpdf(0.7)), float(prior.log_density(np.array([0.7]))[0]), rtol=1e-12)
 
 
+@pytest.mark.parametrize("prior", [Prior("lognormal", 0.015, 2.9, 0.0, 1.0), Prior("halfnormal", 0.5, 0.0, 0.0, 1.0)])
+def test_a_prior_that_is_cut_off_has_a_slope_everywhere(prior: Prior) -> None:
+    import pymc as pm
+
+    with pm.Model() as model:
+        prior.variable("x")
+    slope, start = model.compile_dlogp(), model.initial_point()
+    (name,) = start
+    for step in (-6.0, -2.0, 0.0, 2.0, 6.0):
+        assert np.isfinite(slope({name: start[name] + step})).all(), f"no slope at {step} from the start"
+
+
 def test_defaults_are_said_and_an_unbounded_parameter_without_a_prior_is_refused() -> None:
     likelihood = bound()
     found, said = priors_of(likelihood.model, likelihood.slots, {})
-    assert found["fraction[liver]"].kind == "uniform"
-    assert any("fraction" in s and "between its bounds" in s for s in said)
+    assert found["fraction[liver]"].kind == "lognormal"  # not uniform: its bounds span decades
+    low, high = found["k_washout[liver]"].quantile(np.array([0.025, 0.975]))
+    report("ratio of the ends of 95 %", float(np.exp(2 * 1.959964 * 1.5)), float(high / low), rtol=1e-3)
+    assert any("fraction" in s and "wide about its start" in s for s in said)
     plasma = load_model("two_compartment")
     slots = [s for s in bound().slots]
     from pkmodel.inference.protocol import Free

@@ -19,7 +19,7 @@ from ..population_parts import CovariateEffect, EndpointNoise, PopulationDraws
 from ..protocol import Protocol
 from ..slots import Slot
 from .judged import judge, judge_data, verdict
-from .priors import Prior
+from .priors import AUXILIARY, Prior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,8 +276,8 @@ def finished(
     """Judge the draws and put everything together."""
     posterior = tree["posterior"].to_dataset()
     unwanted = ("raw ", "subjects", "occasions")
-    kept = [n for n in posterior.data_vars if not str(n).startswith(unwanted) and " share" not in str(n)]
-    kept = [n for n in kept if not str(n).endswith((" logit", "__"))]
+    kept = [n for n in posterior.data_vars if not str(n).startswith(unwanted)]
+    kept = [n for n in kept if not str(n).endswith((*AUXILIARY, "__"))]
     tree["posterior"] = posterior[kept]
     numbers = [str(n) for n in kept if posterior[n].ndim == 2]
     said, quality = judge(tree, [*numbers, "x"])

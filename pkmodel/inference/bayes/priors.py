@@ -7,8 +7,10 @@ A protocol says ``[priors]`` with one line per parameter, in the model's declare
     additive  = { kind = "halfnormal", sd = 0.05 }          # a size of the noise
 
 Priors are cut off at the parameter's bounds. Where nothing is said, a parameter with a value and a cv in the model gets
-the log-normal distribution they describe, one with two finite bounds the uniform one, and the result says so; any
-other has no prior, which is an error.
+the log-normal distribution they describe; one with two finite bounds a wide log-normal about its start (95 % within a
+factor of 19) where it is fitted on the logarithmic scale, else the uniform distribution between them; and the result
+says so. Any other has no prior, which is an error. A rate bounded by 0 and 100 /h is not uniform between them: that
+would say that it exceeds 1 /h with 99 %, and four scans do not outweigh it.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "beta": ("alpha", "beta"),
     "logitnormal": ("median", "sd"),
 }
-NOISE_SPREAD = 1.5  # SD of the logarithm of a size of the noise that nobody spoke of: 95 % within a factor of 19
+WIDE = 1.5  # SD of the logarithm of a number that nobody spoke of: 95 % within a factor of 19
+AUXILIARY = (" share", " logit", " log")  # ends of names that are sampled in place of a parameter
 _NEGLIGIBLE = 1e-9  # probability beyond a bound that need not be cut off
 
 
@@ -148,14 +151,16 @@ class Prior:
             if self.kind == "normal":
                 return pm.Normal(name, self.a, self.b)
             return pm.HalfNormal(name, self.a)
-        whole = {
-            "lognormal": lambda: pm.LogNormal.dist(math.log(self.a), self.spread),
-            "normal": lambda: pm.Normal.dist(self.a, self.b),
-            "halfnormal": lambda: pm.HalfNormal.dist(self.a),
-        }[self.kind]()
-        lower = self.lower if self.kind == "normal" else max(self.lower, 0.0)
-        ends = {"lower": lower if math.isfinite(lower) and (lower > 0 or self.kind == "normal") else None}
-        return pm.Truncated(name, whole, upper=self.upper if math.isfinite(self.upper) else None, **ends)
+        # PyMC's Truncated with one bound walks below zero, where a log-normal density has no slope
+        if self.kind == "lognormal":
+            inside = [math.log(v) if 0 < v < math.inf else None for v in (self.lower, self.upper)]
+            log = pm.TruncatedNormal(f"{name} log", math.log(self.a), self.spread, lower=inside[0], upper=inside[1])
+            return pm.Deterministic(name, pm.math.exp(log))
+        centre, sd, least = (
+            (self.a, self.b, self.lower) if self.kind == "normal" else (0.0, self.a, max(self.lower, 0.0))
+        )
+        ends = [v if math.isfinite(v) else None for v in (least, self.upper)]
+        return pm.TruncatedNormal(name, centre, sd, lower=ends[0], upper=ends[1])
 
 
 def prior_from_dict(raw: Any, who: str) -> Prior:
@@ -232,6 +237,14 @@ def _default(model: Model, slot: Slot, lower: float, upper: float) -> Prior:
     if p.value is not None and p.cv:
         return Prior("normal", p.value, p.cv * abs(p.value), source=f"value and cv of {model.name}")
     if math.isfinite(lower) and math.isfinite(upper):
+        if slot.transform == "log":
+            start = slot.start / factor(slot.unit)
+            return Prior(
+                "lognormal",
+                start,
+                math.sqrt(math.expm1(WIDE**2)),
+                source="wide about its start: 95 % within a factor of 19, since nothing else is said",
+            )
         return Prior("uniform", lower, upper, source="between its bounds, since nothing else is said")
     raise FitError(
         f"{model.name}: no prior for {slot.label}, which is not bounded ({lower:g} to {upper:g} {slot.unit}); say one: "
@@ -273,7 +286,7 @@ def noise_priors_of(noise: Noise, given: Mapping[str, Any]) -> tuple[dict[str, P
         if raw is not None:
             prior = prior_from_dict(raw, f"prior of {size.name}")
         else:
-            cv = math.sqrt(math.expm1(NOISE_SPREAD**2))
+            cv = math.sqrt(math.expm1(WIDE**2))
             prior = Prior("lognormal", size.start, cv, source="wide, about a tenth of the values")
             notes.append(f"prior of {size.name}: log-normal about {size.start:.3g}, 95 % within a factor of 19")
         found[size.name] = _bounded(prior, size.name, 0.0, math.inf)

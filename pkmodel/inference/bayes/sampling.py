@@ -185,6 +185,8 @@ def _finished(sampler: Any) -> bool:
         return bool(sampler.is_finished)
     except TimeoutError:  # nutpie's word for "not yet"
         return False
+    except RuntimeError:  # it could not start: `_sampled` says why
+        return True
 
 
 def _sampled(sampler: Any) -> Any:

@@ -20,9 +20,9 @@ RULES = "'auto', 'times', 'quantile', a number of bins, or the edges between bin
 def bins_of(time: ArrayLike, rule: str | int | Sequence[float] = "auto", each: int = 8) -> Index:
     """Bin of each time.
 
-    "times" makes each distinct time a bin. "quantile" makes bins of nearly equal numbers of values: as many as a subject
-    has values, or one per 25 values where that is more, 3 to 12 of them; a number makes so many. "auto" takes the times
-    where there are at most 12, else quantiles. Equal times are never parted.
+    "times" makes each distinct time a bin. "quantile" makes bins of nearly equal numbers of values: as many as a
+    subject has values, or one per 25 values where that is more, 3 to 12 of them; a number makes so many. "auto" takes
+    the times where there are at most 12, else quantiles. Equal times are never parted.
 
     Parameters
     ----------
