@@ -147,7 +147,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "no regions to fit; known: liver",
     ),
     "an unknown engine": (
-        lambda: fit("organ_1_phase", _liver(), protocol(TWO), method="magic"),
+        lambda: fit("organ_1_phase", _liver(), protocol(TWO), method="magic"),  # type: ignore[call-overload]
         "method 'magic' is not known; allowed: least_squares",
     ),
     "a study of many": (

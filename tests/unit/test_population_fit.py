@@ -73,6 +73,7 @@ def test_a_search_that_lost_a_spread_opens_it_again() -> None:
         line_model(), data, protocol(LINE), effects={"level": 1e-5, "share": 0.4}, noise=noise_of(0.2),
         standard_errors=None,
     )  # fmt: skip
+    assert isinstance(fit, PopulationFit)
     want = _maximum(y)
     report("omega level from a start of nearly zero", float(want[2]), math.sqrt(fit.omega.to_numpy()[0, 0]), rtol=1e-4)
     report("-2 log L", float(want[-1]), fit.minus_two_log_likelihood, atol=1e-6)
