@@ -179,7 +179,7 @@ def visual_check_figure(check: VisualCheck, *, log: bool = False) -> Figure:
             for p in every:
                 one = part[part["percentile"] == p].sort_values("time")
                 middle = abs(p - 50) < 1e-9
-                low, high = (_floored(one[n], bottom) for n in ("low", "high"))
+                low, high = (_floored(one[n], bottom, log) for n in ("low", "high"))
                 _band(ax, one, low, high, VERMILLION if middle else SKY)
                 ax.plot(one["time"], one["observed"].replace(-np.inf, np.nan), color=BLACK, lw=1.6 if middle else 1.1,
                         ls="-" if middle else (0, (4, 2)), marker="o" if len(one) < 3 else "", ms=3)  # fmt: skip
@@ -187,6 +187,7 @@ def visual_check_figure(check: VisualCheck, *, log: bool = False) -> Figure:
                 ax.axhline(limit, color=GREY, lw=0.8, ls=(0, (1.5, 1.5)))
             if log:
                 log_axis(ax)
+                ax.set_ylim(bottom=0.8 * bottom if bottom else None)
             unit = f" [{check.units[endpoint]}]" if check.units.get(endpoint) else ""
             ax.set_ylabel(
                 f"{label(endpoint)}, prediction-corrected{unit}" if check.corrected else f"{label(endpoint)}{unit}"
@@ -267,7 +268,10 @@ def individual_figures(result: IndividualCurves, *, rows: int = 4, columns: int 
                 _subject(ax, result, subject, occasion, shown)
                 ax.set_title(label(f"{subject} {occasion}".strip()))
                 if log:
+                    values = result.points.loc[result.points["subject"] == subject, "value"].to_numpy(dtype=float)
                     log_axis(ax)
+                    if (values > 0).any():  # not down to the nothing before the first value
+                        ax.set_ylim(bottom=0.5 * float(values[values > 0].min()))
                 if k >= len(page) - columns:
                     ax.set_xlabel("time [h]")
                     ax.tick_params(labelbottom=True)
@@ -374,8 +378,11 @@ def _panel(table: Any, endpoint: str, stratum: str) -> Any:
     return mine[mine["stratum"] == stratum] if "stratum" in mine else mine
 
 
-def _floored(values: Any, bottom: float | None) -> Array:
+def _floored(values: Any, bottom: float | None, log: bool) -> Array:
+    """What is below the limit, or below a logarithmic axis, at its edge."""
     out = np.asarray(values, dtype=float).copy()
+    if bottom is not None and log:
+        return np.maximum(out, 0.8 * bottom)
     return np.where(np.isneginf(out), np.nan if bottom is None else bottom, out)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from population_models import decay_model, line_model, noise_of, samples
+from line_population import BASIS, MEAN, SD, T, covariance, fitted, lines, loss_of, moved, truth
+from population_models import decay_model, noise_of, samples
 from scipy.optimize import brentq, minimize
 from scipy.stats import chi2, norm
 from synthetic import Array, protocol
@@ -18,70 +18,18 @@ from synthetic import Array, protocol
 from pkmodel.data import Curves
 from pkmodel.errors import FitError
 from pkmodel.inference.population import minimise as search
-from pkmodel.inference.population.diagnosis import covariate_search, profiling
+from pkmodel.inference.population.diagnosis import profiling
 from pkmodel.inference.population.diagnosis.bins import bins_of, percentile
-from pkmodel.inference.population.diagnosis.candidates import candidates_of
-from pkmodel.inference.population.diagnosis.comparison import compare_populations
 from pkmodel.inference.population.diagnosis.covariate_search import search_covariates
 from pkmodel.inference.population.diagnosis.individual_curves import individual_curves
 from pkmodel.inference.population.diagnosis.prediction_errors import normality
 from pkmodel.inference.population.diagnosis.profiling import profile
-from pkmodel.inference.population.effects import relation
+from pkmodel.inference.population.effects import Effects, relation
 from pkmodel.inference.population.estimate import fit_population
 from pkmodel.inference.population.linearised import objective
 from pkmodel.inference.population.minimise import Minimum
 from pkmodel.inference.population.result import PopulationFit
 from support import report
-
-T = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
-BASIS = np.column_stack([np.ones(5), 10 * np.exp(-0.5 * T)])
-LINE = {"level": {}, "share": {"transform": "none"}}
-MEAN, SD, SIGMA = np.array([2.0, 1.0]), np.array([0.5, 0.3]), 0.3
-DATA_SETS = 120  # of the slow test
-
-
-def lines(people: int = 14, seed: int = 5) -> tuple[list[Curves], Array, dict[str, Array]]:
-    """Subjects whose level rises with age; height and sex do nothing."""
-    rng = np.random.default_rng(seed)
-    age, height = rng.uniform(20, 80, people).round(1), rng.uniform(150, 200, people).round(1)
-    male = rng.random(people) < 0.5
-    own = MEAN + rng.standard_normal((people, 2)) * SD
-    own[:, 0] += 0.06 * (age - 50)
-    y = own @ BASIS.T + SIGMA * rng.standard_normal((people, 5))
-    data = [
-        samples(f"p{i}", T, y[i], unit="nmol", age=age[i], height=height[i], sex="m" if male[i] else "f")
-        for i in range(people)
-    ]
-    return data, y, {"age": age, "height": height, "male": male.astype(float)}
-
-
-def fitted(data: Sequence[Curves], **settings: Any) -> PopulationFit:
-    given: dict[str, Any] = {"effects": {"level": 0.4, "share": 0.4}, "noise": noise_of(0.2), "standard_errors": None}
-    got = fit_population(line_model(), data, protocol(LINE), **(given | settings))
-    assert isinstance(got, PopulationFit)
-    return got
-
-
-def loss_of(y: Array, shifts: Array | None = None, correlated: bool = False) -> Callable[[Array], float]:
-    """-2 log L by normal theory of mean (2), log SDs (2), log sigma, [Cholesky entry], [coefficient per column]."""
-
-    def loss(p: Array) -> float:
-        root = np.diag(np.exp(p[2:4]))
-        root[1, 0] = p[5] if correlated else 0.0
-        cov = BASIS @ root @ root.T @ BASIS.T + math.exp(2 * p[4]) * np.eye(5)
-        mean = np.tile(p[:2], (len(y), 1))
-        if shifts is not None:
-            mean[:, 0] += shifts @ p[5 + correlated :]
-        r = y - mean @ BASIS.T
-        constant = len(y) * (np.linalg.slogdet(cov)[1] + 5 * math.log(2 * math.pi))
-        return float(constant + (r * np.linalg.solve(cov, r.T).T).sum())
-
-    return loss
-
-
-def lowest(y: Array, shifts: Array | None = None) -> float:
-    start = np.concatenate([[2, 1, -0.7, -1.2, -1.2], np.zeros(0 if shifts is None else shifts.shape[1])])
-    return float(minimize(loss_of(y, shifts), start, method="BFGS", options={"gtol": 1e-5}).fun)
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +42,6 @@ def fit(data: tuple[list[Curves], Array, dict[str, Array]]) -> PopulationFit:
     return fitted(data[0], standard_errors="r")
 
 
-def moved(fit: PopulationFit, phi: Array) -> PopulationFit:
-    """The same fit with other estimates."""
-    at = objective(fit.crowd, phi)
-    return replace(fit, minimum=replace(fit.minimum, phi=phi, at=at))
-
-
-def truth(fit: PopulationFit) -> PopulationFit:
-    return moved(fit, np.concatenate([MEAN, np.log(SD), [math.log(SIGMA)]]))
-
-
 # -- profiles ----------------------------------------------------------------------------------------------------
 
 
@@ -112,11 +50,13 @@ def ends(
 ) -> Any:
     """Interval by another program: the rest minimised by BFGS at every step of a bracketing search."""
     best: Any = minimize(loss, start, method="BFGS", options={"gtol": 1e-6})
-
-    near: Any = best.x
+    near: Array = best.x
 
     def excess(u: float) -> float:
-        rest: Any = minimize(lambda p: loss(fix(p, u)), near, method="BFGS", options={"gtol": 1e-5})
+        def held(p: Array) -> float:
+            return loss(fix(p, u))
+
+        rest: Any = minimize(held, near, method="BFGS", options={"gtol": 1e-5})
         return float(rest.fun - best.fun - chi2.ppf(0.95, 1))
 
     middle = read(best.x)
@@ -141,8 +81,6 @@ def test_profile_against_normal_theory(data: Any, fit: PopulationFit, name: str,
 
 def test_profile_of_a_correlated_variance(data: Any) -> None:
     """The variance of `share` is the sum of two squares of the Cholesky factor: moved as one."""
-    from pkmodel.inference.population.effects import Effects
-
     effects = Effects(between={"level": 0.4, "share": 0.4}, correlated=(("all",),))
     got = profile(fitted(data[0], effects=effects), "omega share")
 
@@ -189,10 +127,6 @@ def test_profile_names_and_figure(fit: PopulationFit) -> None:
 
 
 # -- simulated data ----------------------------------------------------------------------------------------------
-
-
-def covariance(scale: float = 1.0) -> Array:
-    return np.asarray(BASIS @ np.diag((scale * SD) ** 2) @ BASIS.T + SIGMA**2 * np.eye(5))
 
 
 def test_npde_is_the_decorrelated_residual_of_a_normal_model(data: Any, fit: PopulationFit) -> None:
@@ -321,6 +255,30 @@ def test_individual_curves_and_pages(decay_fit: PopulationFit) -> None:
         decay_fit.individual_plots("p11x")
 
 
+def test_occasions_and_a_variance_without_a_lower_limit() -> None:
+    """Two occasions whose rates differ as much within as between subjects."""
+    rng = np.random.default_rng(3)
+    visits = []
+    for i in range(6):
+        v = 2 * math.exp(0.2 * rng.standard_normal())
+        for o in ("1", "2"):
+            y = 100 / v * np.exp(-0.3 * math.exp(0.3 * rng.standard_normal()) * T) * (1 + 0.1 * rng.standard_normal(5))
+            visits.append(samples(f"p{i}", T, y, dose=100, occasion=o, clearance=80.0 + 10 * (o == "2")))
+    effects = Effects(between={"ke": 0.3, "V": 0.3}, occasion={"ke": 0.2})
+    fit = fit_population(
+        decay_model(), visits, protocol("ke V"), effects=effects, noise=noise_of(0, 0.1), standard_errors=None
+    )
+    assert isinstance(fit, PopulationFit)
+    got = fit.profile("omega ke")
+    assert got.low == 0.0 and got.high > got.estimate and any("no limit below" in n for n in got.notes)
+    assert len(fit.npde(replicates=200).table) == 60 and len(fit.vpc(replicates=50).table) == 15
+    assert len(individual_curves(fit, points=5).curves.groupby(["subject", "occasion"])) == 12
+    with pytest.raises(FitError, match="clearance of subject p0 changes between occasions"):
+        search_covariates(fit, [relation("V", "clearance", reference=80)])
+    allowed = search_covariates(fit, [relation("ke", "clearance", reference=80)])
+    assert allowed.table["change"].iloc[1] <= 0
+
+
 def test_bad_requests_are_refused(fit: PopulationFit) -> None:
     bare = replace(fit, information=None)
     for wrong, match in (
@@ -368,119 +326,3 @@ def test_goodness_against_normal_theory(data: Any, fit: PopulationFit) -> None:
 def _root(c: Array) -> Array:
     values, vectors = np.linalg.eigh(c)
     return np.asarray((vectors * np.sqrt(values)) @ vectors.T)
-
-
-def changes(y: Array, known: Mapping[str, Array]) -> dict[str, float]:
-    """Fall of -2 log L for each covariate alone, by normal theory."""
-    base = lowest(y)
-    return {n: lowest(y, (x - np.median(x))[:, None]) - base for n, x in known.items()}
-
-
-def test_covariate_search_against_normal_theory(data: Any, fit: PopulationFit, tmp_path: Path) -> None:
-    candidates = [
-        relation("level", "age", "exponential", reference=50),
-        relation("level", "height", "exponential", reference=170),
-        relation("level", "sex", "category", level="m"),
-    ]  # fmt: skip
-    log = tmp_path / "search.jsonl"
-    found = search_covariates(fit, candidates, log=log)
-    assert found.chosen == ("age on level (exponential)",)
-    first = found.table[found.table["step"] == 1].set_index("candidate")["change"]
-    for (name, want), got in zip(changes(data[1], data[2]).items(), first, strict=True):
-        report(f"change by {name}", want, float(got), atol=2e-3)
-    both = lowest(data[1], np.column_stack([data[2]["age"] - 50, data[2]["height"] - 170]))
-    second = found.table[found.table["step"] == 2].iloc[0]
-    report("age and height", both - math.log(2 * math.pi) * 70, float(second["objective"]), atol=2e-3)
-    assert list(found.table["direction"])[-1] == "backward" and not found.table["chosen"].iloc[-1]
-    assert found.fit.information is not None and "age on level" in found.fit.table.index
-    written = log.read_text().splitlines()
-    assert len(written) == 6  # base, three, two; backward meets the base again
-    log.write_text("\n".join([*written, written[-1][:40]]))  # a line that was cut short
-    again = search_covariates(fit, candidates, log=log)
-    assert log.read_text().splitlines() == written and again.table.equals(found.table)
-    by_bic = search_covariates(fit, candidates, forward="bic", log=log)
-    assert by_bic.chosen == found.chosen and len(log.read_text().splitlines()) == 6
-    assert "optimistic" in str(found) and "<table" in found._repr_html_()
-
-
-def test_an_interrupted_search_goes_on(fit: PopulationFit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    candidates = candidates_of(fit, ["level"], ["age", "sex"], kinds=["exponential"])
-    assert [c.name for c in candidates] == ["age on level (exponential)", "sex on level (category)"]
-    log, calls, real = tmp_path / "search.jsonl", 0, search.minimise
-
-    def stops(*args: Any, **settings: Any) -> Minimum:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return real(*args, **settings)
-
-    monkeypatch.setattr(covariate_search, "minimise", stops)
-    first = search_covariates(fit, candidates, log=log)
-    assert first.interrupted and len(log.read_text().splitlines()) == 2 and any("log=" in n for n in first.notes)
-    second = search_covariates(fit, candidates, log=log)
-    assert not second.interrupted and second.chosen == ("age on level (exponential)",)
-
-
-def test_a_search_that_cannot_be_is_refused(fit: PopulationFit, tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text("no log\nat all\n")
-    for settings, match in (
-        ({"forward": 2.0}, "criterion 2.0"), ({"candidates": [relation("levle", "age", "exponential")]}, "levle"),
-        ({"candidates": [relation("level", "agee", "exponential")]}, "agee"), ({"candidates": []}, "no candidate"),
-        ({"log": tmp_path / "other.txt"}, "no log of a covariate search"), ({"log": tmp_path}, "name of a file"),
-        ({"candidates": [relation("level", "age", "exponential", coefficient=1, fixed=True)]}, "fixed"),
-    ):  # fmt: skip
-        with pytest.raises(FitError, match=match):
-            search_covariates(fit, **settings)
-    with pytest.raises(FitError, match="did you mean"):
-        candidates_of(fit, ["levle"])
-    with pytest.raises(FitError, match="usable: age, height, sex"):
-        candidates_of(fit, None, ["weight"])
-
-
-def test_comparison_against_normal_theory(data: Any, fit: PopulationFit) -> None:
-    from pkmodel.inference.population.effects import Effects
-
-    age = relation("level", "age", "exponential", reference=50)
-    more = fitted(data[0], effects=Effects(between={"level": 0.4, "share": 0.4}, covariates=(age,)))
-    got = compare_populations({"base": fit, "with age": more})
-    fall = changes(data[1], {"age": data[2]["age"]})["age"]
-    report("change", fall, float(got.table["change"][1]), atol=2e-3)
-    report("p", float(chi2.sf(-fall, 1)), float(got.table["p"][1]), rtol=5e-3)
-    report("BIC", lowest(data[1]) + 5 * math.log(70), float(got.table["BIC"][0]), atol=1e-3)
-    assert got.best == "with age" and got.table["df"][1] == 1
-    with pytest.raises(FitError, match="same values"):
-        compare_populations([fit, fitted(lines(seed=6)[0])])
-    with pytest.raises(FitError, match="at least two"):
-        compare_populations([fit])
-
-
-# -- statistics --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_npde_and_visual_check_hold_their_level() -> None:
-    """Data sets from the model itself: the joined test rejects at most 5 %, and 5 % of percentiles lie outside."""
-    rng = np.random.default_rng(1)
-    base = truth(fitted(lines(20)[0]))
-    chances, outside, wrong = [], [], []
-    for k in range(DATA_SETS):
-        # drawn by hand, not by the code under test
-        y = rng.multivariate_normal(MEAN @ BASIS.T, covariance(), size=20)
-        people = [samples(f"p{i}", T, y[i], unit="nmol") for i in range(20)]
-        one = moved(_unfitted(people), base.phi)
-        chances.append(one.npde(seed=k).p)
-        outside.append(one.vpc(seed=k, replicates=250).outside)
-        phi = base.phi.copy()
-        phi[2:4] -= math.log(2)  # effects half as wide as they are
-        wrong.append(moved(one, phi).npde(seed=k).p)
-    rejected = float(np.mean(np.array(chances) < 0.05))
-    powerful = float(np.mean(np.array(wrong) < 0.05))
-    print(f"true model: rejected {rejected:.3f} (allowed 0.05 + 3 SE); wrong model: {powerful:.3f}")
-    assert rejected <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / DATA_SETS)
-    assert powerful > 0.8
-    report("share of percentiles outside their band", 0.05, float(np.mean(outside)), atol=0.02)
-
-
-def _unfitted(people: list[Curves]) -> PopulationFit:
-    return fitted(people, iterations=1)

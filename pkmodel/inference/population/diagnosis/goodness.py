@@ -37,7 +37,8 @@ class Goodness:
     ----------
     points : one row per value, as `PopulationFit.predictions`
     residuals : one row per endpoint and kind: n, mean, SD, p of mean 0, slopes of rank with time and prediction
-    effects : one row per random effect: mean with p of mean 0, SD beside that of the population, shrinkage, normality
+    effects : one row per random effect between subjects: mean with p of mean 0, SD beside that of the population,
+        shrinkage, p of normality
     covariates : one row per random effect and covariate: rank correlation or Kruskal & Wallis, with p
     etas : one row per subject: random effects
     known : one row per subject: covariates of the first occasion
@@ -92,7 +93,7 @@ class Goodness:
 
 
 def goodness(fit: PopulationFit) -> Goodness:
-    """Residuals and random effects of a fit, with tests.
+    """Residuals and random effects between subjects of a fit, with tests.
 
     Parameters
     ----------

@@ -37,6 +37,7 @@ POINTS = 14  # most on one side
 ITERATIONS = 60  # of one minimisation of the rest
 NEAR = 1e-6  # expected change of the objective at which that ends
 LONGEST = 1.0  # of one step, on the scale of the fit
+NOTHING = 1e-4  # SD of a random effect that is as good as none
 BETTER = 0.02  # fall below the minimum from which the profile begins anew there
 
 
@@ -50,6 +51,7 @@ class Target:
     index : in phi
     row : entries of phi beside it whose squares its variance contains (a correlated random effect)
     read : from the scale of the profile to the reported value
+    lowest : where a walk down ends, on the scale of the profile
     """
 
     name: str
@@ -57,6 +59,7 @@ class Target:
     index: int
     row: NDArray[np.intp]
     read: Callable[[float], float]
+    lowest: float = -math.inf
 
     def now(self, phi: Array) -> float:
         """Where it is."""
@@ -224,7 +227,7 @@ class _Walk:
         inner, outer = (0.0, 0.0), (math.inf, math.inf)  # distance and root of the rise
         distance = first
         for _ in range(POINTS):
-            u = centre + side * distance
+            u = max(centre + side * distance, self.target.lowest)
             new_phi, new = self._rest(u, phi, modes)
             rise = new.value - self.at.value
             self.seen[u] = rise
@@ -235,6 +238,8 @@ class _Walk:
                 self._between(side, distance, done)
                 return u
             root = math.sqrt(max(rise, 0.0))
+            if rise < limit and u == self.target.lowest:
+                return side * math.inf
             if rise < limit:
                 inner, phi, modes = (distance, root), new_phi, new.b
                 if math.isinf(outer[0]):
@@ -298,8 +303,16 @@ class _Walk:
 
     def _at(self, phi: Array, modes: Array) -> Objective:
         if not np.isfinite(phi).all():
-            return Objective(np.array([np.inf]), np.zeros((1, phi.size)), modes, np.zeros((0, 0, 0)), np.zeros(1, bool))
-        return objective(self.crowd, phi, modes, kind=self.kind)
+            return _nowhere(phi, modes)
+        try:
+            return objective(self.crowd, phi, modes, kind=self.kind)
+        except np.linalg.LinAlgError:  # a variance among the rest went to zero
+            return _nowhere(phi, modes)
+
+
+def _nowhere(phi: Array, modes: Array) -> Objective:
+    """An objective that no search goes to."""
+    return Objective(np.array([np.inf]), np.zeros((1, phi.size)), modes, np.zeros((0, 0, 0)), np.zeros(1, bool))
 
 
 def _inverse(fit: PopulationFit, at: Objective, target: Target) -> Array:
@@ -337,7 +350,7 @@ def _target(layout: Layout, name: str) -> Target:
     entries = (layout.between if part == "between" else layout.occasion).entries
     i = entries[k - first][0]
     row = np.array([first + n for n, (a, b) in enumerate(entries) if a == i and b != i], dtype=np.intp)
-    return Target(name, "", k, row, lambda u: _limit(lambda x: np.exp(2 * x), u))
+    return Target(name, "", k, row, lambda u: _limit(lambda x: np.exp(2 * x), u), math.log(NOTHING))
 
 
 def _limit(read: Callable[[float], float], u: float) -> float:

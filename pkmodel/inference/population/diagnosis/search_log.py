@@ -68,11 +68,15 @@ def open_log(path: str | Path | None) -> SearchLog:
 
 
 def digest_of(fit: PopulationFit) -> str:
-    """SHA-256 of what a fit depends on: model, data, covariates, effects, parameters with their start, method."""
+    """SHA-256 of what a fit depends on: model, data, doses, inputs, covariates, effects, starts, noise, method."""
     data, layout = fit.crowd.data, fit.crowd.layout
     made = hashlib.sha256()
     for array in (data.value, data.time, data.shape, data.censored, data.counted, data.endpoint, fit.crowd.owner):
         made.update(np.ascontiguousarray(array).tobytes())
+    for person in fit.crowd.people:
+        for block in person.likelihood.blocks:
+            for name, known in sorted(block.problem.inputs.items()):
+                made.update(name.encode() + known.t.tobytes() + known.value.tobytes())
     words = [
         fit.model.digest, fit.method, repr(layout.slots), repr(layout.noise), repr(layout.between.entries),
         repr(layout.between.start.tolist()), repr(layout.occasion.entries), repr(layout.occasion.start.tolist()),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 PERCENTILES = (5.0, 50.0, 95.0)
 THIN = 5  # values in a bin below which its outer percentiles are extremes
+FAINT = 0.05  # share of its bin's median prediction below which a correction would magnify nothing but noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +149,7 @@ def visual_check(
     shares: list[dict[str, object]] = []
     number = np.full(len(y), -1)
     scale = np.ones(len(y))
+    dim = 0
     panels = [(e, s) for e in range(len(data.endpoints)) for s in dict.fromkeys(strata)]
     for e, stratum in panels:
         mine = np.flatnonzero(use & (data.endpoint == e) & (strata == stratum))
@@ -158,6 +160,10 @@ def visual_check(
         for k in range(number[mine].max() + 1):
             at = mine[number[mine] == k]
             if corrected:
+                faint = pred[at] < FAINT * np.median(pred[at])
+                number[at[faint]] = -1
+                dim += int(faint.sum())
+                at = at[~faint]
                 scale[at] = np.median(pred[at]) / pred[at]
             head = {
                 "endpoint": data.endpoints[e], "stratum": stratum, "bin": k, "time": float(np.median(data.time[at])),
@@ -169,6 +175,8 @@ def visual_check(
             if np.isfinite(low[at]).any():
                 share = np.where(np.isnan(sims[:, at]), np.nan, sims[:, at] == -np.inf)
                 shares.append(head | _row(np.mean(y[at] == -np.inf), np.nanmean(share, axis=1), edge))
+    if dim:
+        notes.append(f"{dim} values with a prediction below {100 * FAINT:g} % of their bin's median are left out")
     thin = {(r["endpoint"], r["bin"], r["stratum"]) for r in rows if int(str(r["values"])) < THIN}
     if thin:
         notes.append(f"{len(thin)} bins hold fewer than {THIN} values: their outer percentiles are extremes")
