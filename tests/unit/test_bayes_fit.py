@@ -146,7 +146,9 @@ def test_an_interrupted_run_goes_on_with_the_missing_chains(
 
 
 def test_tia_and_dose_use_the_draws(posterior: BayesFit) -> None:
+    from pkmodel.dosimetry.absorbed import dose
     from pkmodel.dosimetry.integration import integrate
+    from pkmodel.dosimetry.s_values import s_self
 
     tia = integrate(posterior, draws=400)
     draws = posterior.draws_on_scale(400)
@@ -154,6 +156,11 @@ def test_tia_and_dose_use_the_draws(posterior: BayesFit) -> None:
     exact = 1000 * np.exp(draws[:, 0]) / (np.exp(draws[:, 1]) + decay)  # dose times fraction over the effective rate
     got = np.sort(tia.data["tia"].to_numpy().ravel())
     np.testing.assert_allclose(got, np.sort(exact), rtol=1e-9)
+    absorbed = dose(tia, masses={"liver": 1800.0}).data["dose"].to_numpy().ravel()
+    one = s_self("Lu-177", 1800.0, organ="liver")  # Gy/(MBq h)
+    spread = float(np.hypot(exact.std() / exact.mean(), one.relative_sd))
+    report("dose [Gy]", float(exact.mean() * one.value), float(absorbed.mean()), rtol=4 * spread / 20)
+    report("its relative SD", spread, float(absorbed.std() / absorbed.mean()), rtol=4 / np.sqrt(2 * 400))
 
 
 def test_the_tree_is_written_as_netcdf(posterior: BayesFit, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from synthetic import curve, curves, protocol
 from pkmodel.assembly import load_model
 from pkmodel.errors import FitError
 from pkmodel.inference.bayes.calibration import Calibration
-from pkmodel.inference.bayes.correlations import groups_of
+from pkmodel.inference.bayes.correlations import groups_of, lkj_root
 from pkmodel.inference.bayes.judged import judge, judge_data
 from pkmodel.inference.bayes.priors import Prior, noise_priors_of, prior_from_dict, priors_of
 from pkmodel.inference.fitting import bind_subject
@@ -169,6 +169,23 @@ def test_data_that_do_not_change_in_time_are_said_to_teach_nothing() -> None:
 def test_groups_of_correlated_effects() -> None:
     assert groups_of([(0, 0), (1, 1), (2, 2), (2, 0), (3, 3)]) == [[0, 2]]
     assert groups_of([(1, 0), (2, 1)]) == [[0, 1, 2]]
+
+
+def test_correlations_are_of_the_lkj_distribution() -> None:
+    """Of three variables each correlation r has (r + 1)/2 of a beta distribution, eta + 1/2 twice (LKJ 2009)."""
+    import pymc as pm
+    from pytensor.compile.mode import Mode
+
+    with pm.Model() as model:
+        root = lkj_root("partial", 3, 2.0)
+    roots = pm.draw(root, draws=3000, random_seed=4, mode=Mode(linker="py"))
+    assert len(model.free_RVs) == 1
+    found = roots @ roots.transpose(0, 2, 1)
+    np.testing.assert_allclose(np.diagonal(found, axis1=1, axis2=2), 1.0, rtol=1e-12)
+    for i, j in ((1, 0), (2, 0), (2, 1)):
+        p = stats.kstest((found[:, i, j] + 1) / 2, stats.beta(2.5, 2.5).cdf).pvalue
+        print(f"correlation of {i} and {j}: beta with p = {p:.3f}, expected above 0.001")
+        assert p > 0.001
 
 
 def _ranked(ranks: np.ndarray) -> Calibration:

@@ -3,7 +3,7 @@
 On the scale of the fit a subject's parameter is its typical value with covariate effects, plus a normal deviation of
 the subject, plus one of the occasion (`population.effects`). Deviations are drawn as standard normal numbers times
 their spread ("not centred"), which suits subjects with few data. Where everyone has many, "centred" draws the
-parameters themselves, and mixes better (Betancourt & Girolami 2015, arXiv:1312.0906).
+parameters themselves, and mixes better (Betancourt & Girolami 2015, arXiv:1312.0906). See `deviations`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from ..population.effects import Effects, effects_of
 from ..population.layout import Layout
 from ..population.people import bind_people
 from ..protocol import Protocol
-from .correlations import groups_of
+from .correlations import groups_of, lkj_root
 from .density import log_likelihood
+from .deviations import deviating, parted
 from .graph import Graph, Route, predictions_of, scale_of
 from .kernels import People
 from .population_result import BayesPopulation
@@ -171,36 +172,21 @@ def build_population(
     route : how predictions are computed, see `graph.predictions_of`
     """
     import pymc as pm
-    import pytensor.tensor as pt
 
     layout = crowd.layout
     N, m, r = len(crowd.people), len(layout.varying), len(layout.switching)
     with pm.Model() as model:
         theta = [scale_of(s, typical[s.label].variable(s.label)) for s in layout.slots]
-        own: Any = None
+        labels = [s.label for s in layout.slots]
+        omega: Any = None
+        kappa: Any = None
         if m:
-            labels = [layout.slots[k].label for k in layout.varying]
-            sd = _spreads(layout, "omega", labels, layout.between, spreads)
-            middle = pt.stack([theta[k] for k in layout.varying])
-            root = _root(layout, sd, m)
-            if centred and not r:  # a few occasions say little of a subject's own level, however rich each is
-                own = _around("subjects", middle, sd, root, (N, m))
-            else:
-                raw = pm.Normal("raw subjects", shape=(N, m))
-                own = middle + (raw * sd if root is None else pt.dot(raw, root.T))
-        visits: Any = None
+            omega = _spreads("omega", [labels[k] for k in layout.varying], layout.between, spreads)
         if r:
-            labels = [layout.slots[k].label for k in layout.switching]
-            sd = _spreads(layout, "occasion", labels, layout.occasion, spreads)
-            at = [list(layout.varying).index(k) if k in layout.varying else -1 for k in layout.switching]
-            each = [own[:, a] if a >= 0 else theta[k] + pt.zeros(N) for a, k in zip(at, layout.switching, strict=True)]
-            middle = pt.stack(each, axis=1)[:, None, :]
-            if centred:
-                visits = pm.Normal("occasions", middle, sd, shape=(N, layout.occasions, r))
-            else:
-                visits = middle + pm.Normal("raw occasions", shape=(N, layout.occasions, r)) * sd
-        x = _columns(layout, theta, own, visits, N)
-        x = pm.Deterministic("x", x)
+            kappa = _spreads("occasion", [labels[k] for k in layout.switching], layout.occasion, spreads)
+        common, rest = parted(layout, _shift(layout))
+        own, visits = deviating(layout, theta, omega, _correlation(layout, m), kappa, common, rest, centred=centred)
+        x = pm.Deterministic("x", _columns(layout, theta, own, visits, rest, N))
         noise = {name: prior.variable(name) for name, prior in sizes.items()}
         value, solved, words = predictions_of(_people(crowd), x, route)
         measured = pm.Data("measured", crowd.data.value)
@@ -208,7 +194,7 @@ def build_population(
     return Graph(model, words)
 
 
-def _spreads(layout: Layout, word: str, labels: Sequence[str], factor: Any, priors: Mapping[str, Prior]) -> Any:
+def _spreads(word: str, labels: Sequence[str], factor: Any, priors: Mapping[str, Prior]) -> Any:
     """Spreads of what varies; one that is held stays at its start."""
     import pytensor.tensor as pt
 
@@ -221,55 +207,56 @@ def _spreads(layout: Layout, word: str, labels: Sequence[str], factor: Any, prio
     )
 
 
-def _root(layout: Layout, sd: Any, m: int) -> Any | None:
-    """Cholesky factor of the covariance between subjects; None where nothing is correlated."""
+def _correlation(layout: Layout, m: int) -> Any | None:
+    """Cholesky factor of the correlations between subjects, (m, m); None where nothing is correlated."""
     import pymc as pm
     import pytensor.tensor as pt
 
     groups = groups_of(layout.between.entries)
     if not groups:
         return None
-    root = pt.eye(m)
+    whole = pt.eye(m)
     for n, members in enumerate(groups):
-        correlation = pm.LKJCorr(f"correlation {n}", n=len(members), eta=LKJ)
-        root = pt.set_subtensor(
-            root[np.ix_(members, members)], pt.linalg.cholesky(correlation)  # one block of the identity
-        )  # fmt: skip
-    return root * sd[:, None]
+        root = lkj_root(f"raw correlation {n}", len(members), LKJ)
+        pm.Deterministic(f"correlation {n}", pt.dot(root, root.T))
+        whole = pt.set_subtensor(whole[np.ix_(members, members)], root)
+    return whole
 
 
-def _around(name: str, middle: Any, sd: Any, root: Any | None, shape: tuple[int, int]) -> Any:
+def _shift(layout: Layout) -> Any | None:
+    """What covariates add to everybody's parameters on the scale of the fit, (N, columns); None without any."""
     import pymc as pm
+    import pytensor.tensor as pt
 
-    if root is None:
-        return pm.Normal(name, middle, sd, shape=shape)
-    return pm.MvNormal(name, middle, chol=root, shape=shape)
+    if not layout.shifts:
+        return None
+    whole = pt.zeros(layout.used.shape)
+    for shift in layout.shifts:
+        rel = shift.relation
+        coefficient: Any = rel.coefficient
+        level = f" ({rel.level})" if rel.level else ""
+        name = f"{rel.covariate} on {rel.parameter}{level}"
+        if shift.coefficient >= 0:
+            coefficient = pm.Normal(name, rel.coefficient, COEFFICIENT)
+        added = pt.as_tensor(coefficient * shift.value)
+        if rel.kind == "proportional":
+            change = 1.0 + added
+            pm.Potential(f"possible {name}", pt.switch(pt.all(change > 0), 0.0, -np.inf))
+            added = pt.log(pt.switch(change > 0, change, 1.0))
+        whole = pt.inc_subtensor(whole[:, shift.columns], added)
+    return whole
 
 
-def _columns(layout: Layout, theta: Sequence[Any], own: Any, visits: Any, N: int) -> Any:
-    """Everybody's parameters on the scale of the fit, (N, columns), covariate effects added."""
-    import pymc as pm
+def _columns(layout: Layout, theta: Sequence[Any], own: Any, visits: Any, shift: Any, N: int) -> Any:
+    """Everybody's parameters on the scale of the fit, (N, columns)."""
     import pytensor.tensor as pt
 
     varying, switching = list(layout.varying), list(layout.switching)
     columns = []
-    for slot, k in zip(layout.columns, layout.of, strict=True):
+    for c, (slot, k) in enumerate(zip(layout.columns, layout.of, strict=True)):
         if k in switching:
             columns.append(visits[:, int(slot.occasion) - 1, switching.index(k)])
-        elif k in varying:
-            columns.append(own[:, varying.index(k)])
         else:
-            columns.append(theta[k] + pt.zeros(N))
-    x = pt.stack(columns, axis=1)
-    for shift in layout.shifts:
-        rel = shift.relation
-        coefficient: Any = rel.coefficient
-        if shift.coefficient >= 0:
-            level = f" ({rel.level})" if rel.level else ""
-            coefficient = pm.Normal(f"{rel.covariate} on {rel.parameter}{level}", rel.coefficient, COEFFICIENT)
-        added = coefficient * shift.value
-        if rel.kind == "proportional":
-            change = 1.0 + added
-            added = pt.switch(change > 0, pt.log(pt.switch(change > 0, change, 1.0)), -np.inf)
-        x = pt.inc_subtensor(x[:, shift.columns], added)
-    return x
+            alone = own[:, varying.index(k)] if k in varying else theta[k] + pt.zeros(N)
+            columns.append(alone if shift is None else alone + shift[:, c])
+    return pt.stack(columns, axis=1)
