@@ -44,6 +44,11 @@ def predict_and_show(
     regions = [c.region for c in curves if c.region in known.noise]
     if left := [r for r in curves.regions if r not in regions]:
         say(f"not in the population, left out: {', '.join(left)}", "")
+    if not regions:
+        raise UsageError(
+            f"{population}: knows {', '.join(known.noise)}, but {curves.subject} has {', '.join(curves.regions)}; "
+            "rename the regions of the table, or give another population"
+        )
     curves = curves.select(regions)
     if at is not None:
         curves = at_times(curves, _times(at), NEAR)

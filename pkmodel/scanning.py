@@ -69,6 +69,10 @@ def virtual_scans(
     """
     import pandas as pd
 
+    if not isinstance(model, Model):
+        raise SimulationError(f"model={model!r}; give a labelled model: label(load_model(name), 'Lu-177')")
+    if isinstance(regions, str):
+        raise SimulationError(f"regions={regions!r} is one name; give a list: regions=[{regions!r}]")
     if not model.nuclide:
         raise SimulationError(f"{model.who}: not labelled, so a camera sees nothing; use label(model, 'Lu-177')")
     for region in regions:
@@ -79,8 +83,11 @@ def virtual_scans(
             )
         if dimension(model.observables[region].unit) != dimension("MBq"):
             raise SimulationError(f"{model.who}: {region} is in {model.observables[region].unit!r}, not an activity")
+    sizes = _sizes(model.who, noise, regions)
     rng = np.random.default_rng(seed)
     scans = np.atleast_1d(np.asarray(times, dtype=float))
+    if not scans.size:
+        raise SimulationError(f"{model.who}: no times to scan at; give hours after the injection, as [4, 24, 96]")
     regimen = Regimen(f"{activity} once", amount=amount)
     end = float(scans[-1]) + HALF_LIVES * np.log(2) / nuclide(model.nuclide).decay_constant
     wanted = [*regions, *(f"integral_{r}" for r in regions)]
@@ -96,8 +103,7 @@ def virtual_scans(
     for i, name in enumerate(names):
         members = []
         for r in regions:
-            size = noise if isinstance(noise, int | float) else noise[r]
-            measured = values[r][i] * (1 + size * rng.standard_normal(scans.size))
+            measured = values[r][i] * (1 + sizes[r] * rng.standard_normal(scans.size))
             members.append(_curve(name, r, scans, measured, model.nuclide, regimen.activity))
         people.append(
             Curves(
@@ -110,6 +116,22 @@ def virtual_scans(
             )
         )
     return people, truth
+
+
+def _sizes(who: str, noise: float | Mapping[str, float], regions: Sequence[str]) -> dict[str, float]:
+    """Relative SD of each region."""
+    given = noise if isinstance(noise, Mapping) else dict.fromkeys(regions, noise)
+    if missing := [r for r in regions if r not in given]:
+        raise SimulationError(
+            f"{who}: no noise for {', '.join(missing)}; give noise={{{missing[0]!r}: 0.1}}, or one SD"
+        )
+    for r in regions:
+        sd = given[r]
+        if isinstance(sd, bool) or not isinstance(sd, int | float) or not 0 <= sd < np.inf:
+            raise SimulationError(
+                f"{who}: noise of {r} is {sd!r}; allowed: a relative SD of 0 or more, as 0.1 for 10 %"
+            )
+    return {r: float(given[r]) for r in regions}
 
 
 def _curve(subject: str, region: str, times: Array, value: Array, of: str, injected: float) -> Curve:

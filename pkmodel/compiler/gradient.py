@@ -33,7 +33,17 @@ from .engine import PIVOTING, Engine, History, Run
 from .machine import default_lanes
 from .second_order import SecondOrder
 from .sensitivity_code import SensitivityCode
-from .walks import Adjoint, Tangents, joined, one_row, part, walk_backwards, walk_forwards, widest_backwards, written
+from .walks import (
+    Adjoint,
+    Tangents,
+    joined,
+    part,
+    walk_all_forwards,
+    walk_backwards,
+    walk_forwards,
+    widest_backwards,
+    written,
+)
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -139,6 +149,7 @@ class Gradient:
         rtol: float = 1e-6,
         atol: ArrayLike = 1e-9,
         *,
+        lanes: int | None = None,
         threads: int = 1,
     ) -> tuple[Run, Floats]:
         """Outputs of N patients, and their derivatives by the free parameters.
@@ -146,7 +157,7 @@ class Gradient:
         Parameters
         ----------
         P : (N, primary) array, parameters
-        records, times, rtol, atol : see `Engine.run`
+        records, times, rtol, atol, lanes : see `Engine.run`
         threads : how many
 
         Returns
@@ -155,23 +166,12 @@ class Gradient:
         """
         P = np.atleast_2d(np.asarray(P, dtype=np.float64))
         times = np.atleast_2d(np.asarray(times, dtype=np.float64))
-        run = self.engine.run(P, records, times, rtol, atol, threads=threads, write_history=True, write_states=True)
-        result = np.full((*run.out.shape, len(self.free)), np.nan)
-        system, reached = self.engine.system, np.isfinite(times)
-        units = np.eye(P.shape[1])[list(self.free)]
+        run = self.engine.run(
+            P, records, times, rtol, atol, lanes=lanes, threads=threads, write_history=True, write_states=True
+        )
+        system, units = self.engine.system, np.eye(P.shape[1])[list(self.free)]
         given = directions(units, len(system.parameters), len(system.states), records.time.shape[1], None, None, None)
-
-        def one(i: int) -> None:
-            row = i if len(times) > 1 else 0
-            asked = reached[row]
-            history, pivoting = part(written(run), np.array([i])), run.method[i] == PIVOTING
-            found = walk_forwards(
-                self.code, P[i], given, one_row(records, i), times[row, asked], history, pivoting=pivoting
-            )
-            result[i, asked] = found.dout
-
-        list(_mapped(one, map(int, np.flatnonzero(run.status == Status.OK)), threads))
-        return run, result
+        return run, walk_all_forwards(self.code, P, given, records, times, run, threads)
 
     def second(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..solve.itinerary import itinerary
 from ..solve.records import Records
 from ..solve.status import Status
 from .directions import Directions, everything, lay
-from .engine import PIVOTING, History, Run
+from .engine import PIVOTING, SHARE, History, Run
 from .machine import default_lanes
 from .sensitivity_code import SensitivityCode
 
@@ -98,6 +99,61 @@ def walk_forwards(
         dout[:] = np.nan
     by_block = dout.reshape(laid.blocks, len(times), out.shape[1], code.width).transpose(1, 2, 0, 3)
     return Tangents(Status(ended), out, by_block.reshape(*out.shape, -1)[..., : given.count])
+
+
+def walk_all_forwards(
+    code_of: SensitivityCode, P: Floats, given: Directions, records: Records, times: Floats, run: Run, threads: int = 1
+) -> Floats:
+    """Walk the steps of all patients again with the same directions.
+
+    Parameters
+    ----------
+    code_of : makes the machine code
+    P : (N, primary) array, parameters
+    given : Directions, along which no record changes
+    records, times : of the run; (N or 1, m) times [h]
+    run : with its history
+    threads : how many; results do not depend on it
+
+    Returns
+    -------
+    (N, m, r, nd) array, NaN for a patient that failed and at times that were not asked for
+    """
+    system, history = code_of.engine.system, written(run)
+    code = code_of.forward(SHORT if given.count <= SHORT else LONG)
+    N, m, r = run.out.shape
+    laid, way = lay(given, code, records), itinerary(history.start, history.size, records.time, times)
+    full = np.zeros((N, len(system.parameters)))
+    full[:, : system.primary] = P
+    out, dout = np.empty((N, m, r)), np.full((N, laid.blocks, m, r * code.width), np.nan)
+    status = run.status.astype(np.int64)
+    chosen = np.flatnonzero((run.status == Status.OK) & (run.method != PIVOTING)).astype(np.int64)
+
+    def some(who: Integers) -> None:
+        forward_driver.push_all(
+            code.kernels, code.lanes, code.width, len(system.states), code.nq, code.nw, code.entries, code.head,
+            rosenbrock.A, rosenbrock.C, rosenbrock.GAMMA, who, full, records.kind, records.index, records.value,
+            laid.value, laid.time, history.start, way.size, way.begin, history.row, history.state, times, way.output,
+            way.record, laid.parameters, laid.initial, code.levers, laid.products, out, dout, status,
+        )  # fmt: skip
+
+    parts = min(threads, len(chosen) // SHARE)
+    if parts <= 1:
+        some(chosen)
+    else:
+        with ThreadPoolExecutor(parts) as pool:
+            list(pool.map(some, np.array_split(chosen, parts)))
+    by_block = dout.reshape(N, laid.blocks, m, r, code.width).transpose(0, 2, 3, 1, 4)
+    result = by_block.reshape(N, m, r, -1)[..., : given.count].copy()
+    result[status != Status.OK] = np.nan
+    for i in map(int, np.flatnonzero((run.status == Status.OK) & (run.method == PIVOTING))):
+        moments = times[i if len(times) > 1 else 0]
+        asked = np.isfinite(moments)
+        own = part(history, [i])
+        result[i, asked] = walk_forwards(
+            code_of, P[i], given, one_row(records, i), moments[asked], own, pivoting=True
+        ).dout  # fmt: skip
+    return result
 
 
 def widest_backwards(states: int) -> int:

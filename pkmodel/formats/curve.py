@@ -80,6 +80,11 @@ def measure_of(unit: str, who: str = "", *, radioactive: bool = True) -> tuple[s
         prefix = f"{who}: " if who else ""
         allowed = UNITS_ALLOWED if radioactive else COLD_UNITS_ALLOWED
         raise DataError(f"{prefix}unit {unit!r} has dimension {dim}; allowed: {allowed}")
+    if found[0] == "suv" and factor(_plain(unit)) != factor("g/mL"):
+        prefix = f"{who}: " if who else ""
+        raise DataError(
+            f"{prefix}unit {unit!r} is a mass per volume; of a tracer only SUV (g/mL) is; allowed: {UNITS_ALLOWED}"
+        )
     return found
 
 

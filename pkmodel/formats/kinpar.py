@@ -88,7 +88,10 @@ def write_kinpar(
         for row in _rows(_by_scan(one), pet):
             by_file.setdefault((row.pet, label), []).append(row)
     written = []
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"write_kinpar: folder {folder} cannot be made: {error.strerror}; name another") from None
     for (name, label), rows in by_file.items():
         stem = "_".join(x for x in (name, f"model-{label}", f"desc-{desc}" if desc else "", "kinpar") if x)
         written.append(_write(Path(folder) / f"{stem}.tsv", name, label, rows, about[label]))

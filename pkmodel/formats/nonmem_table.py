@@ -76,6 +76,8 @@ def read_table(
         text = place.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{place.name}: there is no such file; looked at {place}") from None
+    except IsADirectoryError:
+        raise DataError(f"{place.name}: is a folder; give the file in it") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{place.name}: byte {error.start} is not UTF-8 text; save the file as UTF-8") from None
     if ignore not in ("#", "@"):

@@ -92,7 +92,10 @@ def write_nonmem(
             cells = {"ID": number, "TIME": _text(row.said, factor(units["TIME"])), occasion: row.occasion}
             cells |= row.cells | values
             lines.append(",".join(cells.get(c, _NONE) for c in columns))
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}; name a file in a folder that exists") from None
 
 
 def _number_of(subject: str, ids: Mapping[str, int] | None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from ..assembly import load_model
 from ..data import Curves, Study
 from ..errors import FitError
-from ..formats.curve import ABOVE, BELOW
+from ..formats.curve import ABOVE, BELOW, Curve
 from ..labelling import label
 from ..model import Model
 from ..own_values import personal
@@ -25,6 +25,7 @@ from .likelihood import Likelihood
 from .measured_inputs import read_inputs
 from .protocol import Free, Protocol, load_protocol
 from .result import Fit
+from .settings import check_sampling, check_seed, check_settings
 
 if TYPE_CHECKING:
     from .bayes.posterior import BayesFit
@@ -104,6 +105,7 @@ def fit(
         raise FitError(f"method {method!r} is not known; allowed: least_squares, bayes")
     if sampling and method != "bayes":
         raise FitError(f"{', '.join(sampling)}: only method='bayes' draws; leave out or set method='bayes'")
+    check_seed(seed)
     if isinstance(curves, Study):
         if len(curves) != 1:
             raise FitError(
@@ -119,6 +121,8 @@ def fit(
     if bayes:
         from .bayes.fitting import fit_bayes
 
+        check_settings(method, sampling, fit_bayes, taken=("seed", "notes"))
+        check_sampling(sampling)
         notes += filter(None, (labelled.unverified,))
         return fit_bayes(likelihood, chosen, rules, seed=seed, notes=(*curves.warnings, *notes), **sampling)
     notes += _left_out(chosen)
@@ -164,6 +168,12 @@ def bind_subject(
     chosen = curves.select(regions) if regions is not None else _default_regions(model, curves, notes)
     if twice := {r for r in chosen.regions if chosen.regions.count(r) > 1}:
         raise FitError(f"{curves.subject}: region {', '.join(sorted(twice))} is named twice")
+    if early := [c for c in chosen if np.any(c.t_start < 0)]:
+        c = early[0]
+        raise FitError(
+            f"{c.who}: {_at(c, int(np.argmax(c.t_start < 0)))} lies before the first administration; times are hours "
+            "after it: take(curve.t >= 0), or shift the times"
+        )
     if not len(chosen):
         raise FitError(f"{curves.subject}: no regions to fit; known: {', '.join(curves.regions)}")
     if model.administration and chosen.injected_activity is None and (regimen or chosen.regimen) is None:
@@ -174,6 +184,11 @@ def bind_subject(
     given = chosen.regimen if regimen is None else regimen
     likelihood = build_likelihood(labelled, chosen, rules, driving, regimen=given, covariates=varying, sparse=sparse)
     return labelled, chosen, likelihood, [*notes, *said]
+
+
+def _at(curve: Curve, k: int) -> str:
+    """How a message names one value."""
+    return f"{f'row {curve.rows[k]}' if curve.rows else f'value {k + 1}'} ({curve.t_start[k]:g} h)"
 
 
 def _left_out(curves: Curves) -> list[str]:

@@ -219,6 +219,10 @@ def fit_with_input(
     rules = load_protocol(protocol) if isinstance(protocol, str) else protocol or default_protocol(tissue)
     notes: list[str] = []
     dose = curves.injected_activity or 1.0
+    if not isinstance(curves, Curves):
+        raise FitError(f"a {type(curves).__name__} is not one scan; give Curves, as study[subject, session]")
+    if kind not in ("feng", "exponential"):
+        raise FitError(f"kind {kind!r} is not known; allowed: feng, exponential")
     if curves.injected_activity is None:
         notes.append("the injected activity is not stated: amplitudes of the input are as if 1 MBq had been given")
     scan = _prepared(curves)

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from ..errors import FitError, did_you_mean
 from ..model import Model
 from ..units import dimension, factor
-from .population_parts import CovariateEffect, EndpointNoise, PopulationDraws, check_covariance, check_draws
+from .population_parts import (
+    CovariateEffect,
+    EndpointNoise,
+    PopulationDraws,
+    check_covariance,
+    check_draws,
+    coefficient_of_variation,
+)
 from .protocol import Free
 from .slots import Slot, make_slot
 
@@ -279,15 +286,16 @@ class PopulationModel:
         rows = []
         for i, s in enumerate(self.slots):
             positive = s.transform == "log"
-            spread = [math.sqrt(m[i, i]) for m in (self.omega, self.occasion_omega)]
+            spread = [m[i, i] for m in (self.omega, self.occasion_omega)]
+            between, occasions = (coefficient_of_variation(v) if positive else math.sqrt(v) for v in spread)
             rows.append(
                 {
                     "parameter": s.label,
                     "typical": float(s.from_scale(self.theta[i])) / factor(s.unit),
                     "unit": s.unit,
                     "rse [%]": 100 * math.sqrt(self.theta_covariance[i, i]) if positive else math.nan,
-                    "between subjects [%]": 100 * (math.sqrt(math.expm1(spread[0] ** 2)) if positive else spread[0]),
-                    "between occasions [%]": 100 * (math.sqrt(math.expm1(spread[1] ** 2)) if positive else spread[1]),
+                    "between subjects [%]": 100 * between,
+                    "between occasions [%]": 100 * occasions,
                 }
             )
         return pd.DataFrame(rows).set_index("parameter")
@@ -306,7 +314,13 @@ class PopulationModel:
     # -- file ----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write it as readable text (TOML); draws go into a NetCDF file beside it, of the same name."""
+        """Write it as readable text (TOML); draws go into a NetCDF file beside it, of the same name.
+
+        Raises
+        ------
+        FitError
+            The folder does not exist.
+        """
         from .population_text import write
 
         write(self, Path(path))

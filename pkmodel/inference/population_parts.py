@@ -18,6 +18,17 @@ CovariateKind = Literal["power", "exponential", "proportional", "category"]
 COVARIATE_KINDS: tuple[CovariateKind, ...] = ("power", "exponential", "proportional", "category")
 NoiseKind = Literal["normal", "lognormal"]
 NOISE_KINDS: tuple[NoiseKind, ...] = ("normal", "lognormal")
+LARGEST = 700.0  # variance of a logarithm whose exponential is still a number
+
+
+def coefficient_of_variation(variance: float) -> float:
+    """Of a log-normal variable [1], infinite where no number can hold it.
+
+    Parameters
+    ----------
+    variance : of the logarithm [1]
+    """
+    return math.sqrt(math.expm1(variance)) if variance < LARGEST else math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import FitError, UnitError, did_you_mean
 from ..units import dimension, factor, quantity
-from .population_parts import CovariateEffect, EndpointNoise, PopulationDraws
+from .population_parts import CovariateEffect, EndpointNoise, PopulationDraws, coefficient_of_variation
 from .slots import Slot
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _AGREE = 1e-9  # relative, between a typical value and its theta
 
 def write(population: PopulationModel, path: Path) -> None:
     """Write the text, and the draws beside it."""
+    if not path.parent.is_dir():
+        raise FitError(f"population file {path}: there is no folder {path.parent}; make it first, the fit is not lost")
     lines = [
         "# A population for pkmodel: theta and all covariances are on the scale of the fit, in canonical units",
         f"format = {_text(FORMAT)}",
@@ -49,7 +51,7 @@ def write(population: PopulationModel, path: Path) -> None:
         lines.append(f"draws = {_text(beside.name)}")
     for i, s in enumerate(population.slots):
         size = factor(s.unit)
-        cv = math.sqrt(math.expm1(population.omega[i, i])) if s.transform == "log" else math.nan
+        cv = coefficient_of_variation(population.omega[i, i]) if s.transform == "log" else math.nan
         lines += ["", "[[parameter]]" + (f"  # varies by {100 * cv:.3g} % between subjects" if cv > 0 else "")]
         lines += [f"name = {_text(s.parameter)}", *([f"region = {_text(s.region)}"] if s.region else [])]
         lines += [f"unit = {_text(s.unit)}", f"transform = {_text(s.transform)}"]
@@ -80,6 +82,8 @@ def read(path: Path) -> dict[str, Any]:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FitError(f"{who}: there is no such file") from None
+    except OSError as error:
+        raise FitError(f"{who}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FitError(f"{who}: not valid TOML: {error}") from None
     _known(raw, _TOP.split(), who)

@@ -115,8 +115,14 @@ def nca(  # type: ignore[misc]  # the two above leave the words to this one
         raise DataError("nca: give times and concentrations, a Curve, Curves or a Study")
     if not unit:
         raise DataError("nca: the unit of the concentrations is not said; say unit='mg/L'")
-    t = np.asarray(times, dtype=float) * _hours(f"1 {time_unit}", "nca: time_unit")
-    c = np.asarray(concentrations, dtype=float)
+    try:
+        t, c = np.asarray(times, dtype=float), np.asarray(concentrations, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError(
+            "nca: times or concentrations are not numbers; give two lists of numbers; their units go into time_unit "
+            "and unit"
+        ) from None
+    t = t * _hours(f"1 {time_unit}", "nca: time_unit")
     if t.ndim != 1 or t.shape != c.shape or not t.size:
         raise DataError(f"nca: {t.size} times and {c.size} concentrations; give as many, at least one")
     return _analyse(t, c, np.zeros(t.size, dtype=np.int8), unit, "", "", words, (), False)

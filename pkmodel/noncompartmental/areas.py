@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
+
 Array = NDArray[np.float64]
 METHODS = ("linear-up log-down", "linear")
 LEAST_POINTS = 3
@@ -138,6 +140,8 @@ def terminal(t: Array, c: Array, points: int | None = None) -> Terminal:
     points : how many of the last to use; default by the rule [1]
     """
     n = t.size
+    if points is not None and points < LEAST_POINTS:
+        raise DataError(f"points = {points}; a terminal slope needs {LEAST_POINTS} or more, or leave it out")
     if n < (points or LEAST_POINTS):
         return none(f"{n} measurable points after the peak; {points or LEAST_POINTS} are needed")
     counts = [points] if points else range(LEAST_POINTS, n + 1)

@@ -81,8 +81,9 @@ class ArterialInput:
     def __str__(self) -> str:
         lines = [f"Arterial input of {self.parent.subject}: {len(self.parent)} samples of parent [{self.parent.unit}]"]
         for fit in (self.plasma_ratio, self.parent_fraction, self.input_fit):
-            lines += [] if fit is None else ["", str(fit)]
-        return "\n".join([*lines, *(f"note: {x}" for x in self.notes), *(f"warning: {x}" for x in self.warnings)])
+            lines += [] if fit is None else ["", *str(fit).splitlines()]
+        said = [*(f"note: {x}" for x in self.notes), *(f"warning: {x}" for x in self.warnings)]
+        return "\n".join([*lines, *(x for x in said if x not in lines)])
 
     __repr__ = __str__
 
@@ -150,6 +151,11 @@ def arterial_input(
     parent, fine, fit_of_fraction = _parent(made, parent_fraction, parent_model, out_of_range, notes)
     whole = ready.get("blood")
     if delay:
+        last = float(parent.t[-1]) * MINUTES
+        if not abs(delay) < last:
+            raise DataError(
+                f"{parent.who}: a delay of {delay:g} min, but samples end at {last:.4g} min; was it in seconds?"
+            )
         parent, fine, whole = shift(parent, delay), shift(fine, delay), None if whole is None else shift(whole, delay)
         notes.append(f"all curves shifted by {delay:g} min")
     fit = None if input_model is None else fit_input(parent, input_model, fixed=fixed, variance=variance)

@@ -63,6 +63,8 @@ def choose(
     FitError
         The choice leaves too few points or is none of those allowed.
     """
+    if not usable.any():
+        raise FitError(f"{who}: no point can be used; the curve is not above zero, or no value counts")
     if frames is not None:
         if t_star != "auto":
             raise FitError(f"{who}: t_star={t_star!r} and frames={frames} both say where to start; give one")

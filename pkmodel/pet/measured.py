@@ -85,6 +85,15 @@ class Seen:
         return replace(self, value=value)
 
 
+def check_curve(given: object) -> None:
+    """Refuse what carries neither unit nor decay flag."""
+    if not isinstance(given, Curve):
+        raise DataError(
+            f"a {type(given).__name__} is not one curve; take one of a scan, as scan['thalamus'], or make it with "
+            "pkmodel.pet.frames or pkmodel.pet.samples"
+        )
+
+
 def see(
     curve: Curve,
     *,
@@ -110,6 +119,7 @@ def see(
     """
     if mode not in (None, "frame", "midpoint"):
         raise DataError(f"{curve.who}: mode {mode!r}; allowed: 'frame', 'midpoint'")
+    check_curve(curve)
     spread = variance_of(curve, variance)
     if not curve.decay_corrected and curve.nuclide:
         spread = spread * decay_factor(nuclide(curve.nuclide).decay_constant, curve.t_start, curve.t_end) ** 2
@@ -119,6 +129,10 @@ def see(
         raise DataError(f"{curve.who}: {_row(curve, ~np.isfinite(value))} is not finite; leave the row out")
     if len(curve) < 3:
         raise DataError(f"{curve.who}: {len(curve)} values; needed: 3 or more")
+    if not np.any(value > 0):
+        raise DataError(f"{curve.who}: no value is above zero, so there is nothing to analyse; check unit and region")
+    if np.ptp(value) == 0:
+        notes.append(f"every value of {curve.region} is {value[0]:g} {corrected.unit}: it does not change in time")
     wrong = np.append(False, (start[1:] < end[:-1] - 1e-6 * (1 + end[:-1])) | (end[1:] <= end[:-1]))
     if wrong.any():
         raise DataError(
@@ -151,7 +165,8 @@ def source(given: Curve | Forcing, tissue: Seen, what: str, delay: float = 0.0) 
     DataError
         Unit or nuclide do not fit the tissue, or values are negative, not finite, or not increasing in time.
     """
-    curve = given if isinstance(given, Curve) else given.curve()
+    curve = given.curve() if hasattr(given, "curve") else given
+    check_curve(curve)
     if curve.kind == "parent_fraction":
         raise DataError(f"{curve.who}: a parent fraction is no {what}; make one with pkmodel.pet.arterial_input")
     corrected, notes = _corrected(curve, tissue.curve, tissue.curve.unit)

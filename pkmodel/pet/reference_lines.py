@@ -49,6 +49,11 @@ def prepare_reference(tissue: Curve, reference: Curve, variance: str | ArrayLike
     if reference.kind not in ("tissue", tissue.kind):
         raise FitError(f"{tissue.who}: reference {reference.region} is {reference.kind}; allowed: a tissue curve")
     other = see(reference, mode=seen.mode, nuclide_of=tissue, unit=seen.curve.unit)
+    if other.start[0] > seen.end[0] + 1e-6:
+        raise FitError(
+            f"{tissue.who}: reference {reference.region} begins at {other.start[0]:g} min, the target at "
+            f"{seen.start[0]:g} min; both must cover the same time"
+        )
     if other.end[-1] < seen.end[-1] - 1e-6:
         raise FitError(
             f"{tissue.who}: reference {reference.region} ends at {other.end[-1]:g} min, the target at {seen.end[-1]:g} "
@@ -148,7 +153,7 @@ def mrtm1(
     tissue: Curve,
     reference: Curve,
     *,
-    t_star: float | str = 0.0,
+    t_star: float | str | None = None,
     frames: int | None = None,
     variance: str | ArrayLike = "uniform",
     mode: Mode | None = None,
@@ -156,8 +161,8 @@ def mrtm1(
 ) -> PetResult:
     """Multilinear reference tissue model, three terms: BPND, k2', R1, k2, k2a (doi:10.1097/01.WCB.0000085441.37552.CA).
 
-    Parameters are those of `reference_logan`; t_star is 0 (all frames) unless given, and from a later t* on only BPND
-    and k2' are reported, since R1, k2 and k2a need the model to hold from the start.
+    Parameters are those of `reference_logan`; t_star is 0 (all frames) unless it or `frames` is given, and from a later
+    t* on only BPND and k2' are reported, since R1, k2 and k2a need the model to hold from the start.
 
     Raises
     ------
@@ -175,7 +180,7 @@ def mrtm2(
     reference: Curve,
     k2prime: float,
     *,
-    t_star: float | str = 0.0,
+    t_star: float | str | None = None,
     frames: int | None = None,
     variance: str | ArrayLike = "uniform",
     mode: Mode | None = None,
@@ -198,7 +203,7 @@ def mrtm2(
 
 
 def _mrtm(
-    method: str, p: Prepared, columns: Array, k2prime: float | None, where: tuple[float | str, int | None, float]
+    method: str, p: Prepared, columns: Array, k2prime: float | None, where: tuple[float | str | None, int | None, float]
 ) -> PetResult:
     curve, y = p.tissue.curve, p.tissue.value
     who, size = f"{method} of {curve.who}", columns.shape[1]
@@ -207,6 +212,8 @@ def _mrtm(
         return regress(columns, y, np.where(used, p.tissue.variance, np.inf), who)
 
     t_star, frames, max_deviation = where
+    if t_star is None:
+        t_star = 0.0 if frames is None else "auto"
     usable = p.counted & (p.tissue.t > 0)
     found = choose(solve, p.tissue.t, y, usable, t_star=t_star, frames=frames, max_deviation=max_deviation, who=who)
     g1, g2 = found.line.coefficients[:2]

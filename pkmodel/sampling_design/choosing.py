@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def design(
     free: Sequence[str] | None = None,
     spread: Mapping[str, float] | None = None,
     omega: pd.DataFrame | None = None,
-    population: PopulationModel | None = None,
+    population: PopulationModel | str | Path | None = None,
     prior: bool = True,
     noise: Noise | Mapping[str, Noise] | None = None,
     clinic: Clinic | None = None,
@@ -81,7 +82,7 @@ def design(
     free : unknown parameters; default those with a spread [text]
     spread : coefficient of variation between patients, in place of or beside the model's own, name -> cv [1]
     omega : covariance between patients on the scale of the fit (logarithms), names as index and columns
-    population : a population that was fitted; gives typical values and omega
+    population : a population that was fitted, or its file; gives typical values and omega
     prior : whether the spread counts as information about the patient (Bayesian, MAP); False: scans alone count
     noise : relative SD of one organ in one scan, or `ScanNoise`; one for all or name -> noise; default 10 % (assumed)
     clinic : opening hours; default any time
@@ -122,9 +123,11 @@ def design(
     who = setting.model.who
     if method not in METHODS:
         raise SimulationError(f"{who}: method {method!r}{did_you_mean(method, METHODS)}; allowed: {', '.join(METHODS)}")
-    numbers = [scans] if isinstance(scans, int) else sorted(set(scans))
-    if not numbers or min(numbers) < 1:
-        raise SimulationError(f"{who}: scans = {scans}; no scans tell nothing: give 1 or more")
+    numbers = [scans] if isinstance(scans, int) else [] if isinstance(scans, str) else sorted(set(scans))
+    if not all(isinstance(n, int) for n in numbers) or not numbers or min(numbers) < 1:
+        raise SimulationError(
+            f"{who}: scans = {scans!r}; no scans tell nothing: give 1 or more, or several numbers, as [1, 2, 3]"
+        )
     if windows is not None and any(n != len(windows) for n in numbers):
         raise SimulationError(f"{who}: {len(windows)} windows for {numbers[-1]} scans; give one window for each scan")
     candidates = candidates_of(setting, clinic, times, last, minutes, gap, windows, budget, fixed)
@@ -176,7 +179,7 @@ def sampling_adequacy(
     free: Sequence[str] | None = None,
     spread: Mapping[str, float] | None = None,
     omega: pd.DataFrame | None = None,
-    population: PopulationModel | None = None,
+    population: PopulationModel | str | Path | None = None,
     prior: bool = True,
     noise: Noise | Mapping[str, Noise] | None = None,
     minutes: float | Sequence[float] = 0.0,

@@ -13,6 +13,7 @@ from ..errors import SimulationError
 
 Array = NDArray[np.float64]
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_AS_TEXT = {"injection": "Mon 10:00", "hours": "8-17", "days": "Mon-Fri"}
 _CLOCK = re.compile(r"^(?P<day>[A-Za-z]{3})[a-z]*\s+(?P<hour>\d{1,2})(?::(?P<minute>\d{2}))?$")
 _HOURS = re.compile(r"^(?P<a>\d{1,2}(?:\.\d+)?)\s*-\s*(?P<b>\d{1,2}(?:\.\d+)?)$")
 
@@ -37,6 +38,9 @@ class Clinic:
     closed: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("injection", "hours", "days"):
+            if not isinstance(getattr(self, name), str):
+                raise SimulationError(f"clinic: {name} = {getattr(self, name)!r}; write text, as {_AS_TEXT[name]!r}")
         _ = self.start, self.opens, self.open_days
         if not 0 < self.step <= 24:
             raise SimulationError(f"clinic: step = {self.step:g} h; allowed: above 0 and at most 24")

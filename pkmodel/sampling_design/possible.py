@@ -38,6 +38,8 @@ def candidates_of(
 ) -> Candidates:
     """Every scan that is possible: each time with each length."""
     who = setting.model.who
+    if clinic is not None and not isinstance(clinic, Clinic):
+        raise SimulationError(f"{who}: clinic={clinic!r} is no Clinic; write clinic=Clinic({str(clinic)!r})")
     end = latest(setting) if last is None else float(last)
     lengths = sorted({float(m) for m in np.atleast_1d(np.asarray(minutes, dtype=float))})
     if not lengths or lengths[0] < 0 or not all(map(math.isfinite, lengths)):

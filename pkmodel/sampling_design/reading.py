@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def make_setting(
     free: Sequence[str] | None = None,
     spread: Mapping[str, float] | None = None,
     omega: pd.DataFrame | None = None,
-    population: PopulationModel | None = None,
+    population: PopulationModel | str | Path | None = None,
     prior: bool = True,
     noise: Noise | Mapping[str, Noise] | None = None,
     patients: int | pd.DataFrame = 0,
@@ -47,6 +48,10 @@ def make_setting(
     covariates: Mapping[str, Any] | None = None,
 ) -> Setting:
     """Read what a user says; the words are those of `design`."""
+    if isinstance(population, str | Path):
+        from ..inference.population_file import PopulationModel
+
+        population = PopulationModel.load(population)
     loaded, plan, said = _load(model, regimen, nuclide_name or (population.nuclide if population else None), cold)
     if population is not None:
         loaded = population.apply(loaded)
@@ -140,8 +145,10 @@ def _unknowns(
                 f"{model.who}: spread of {name!r}{did_you_mean(name, model.primary)}: no such parameter with a value; "
                 f"known: {', '.join(model.primary)}"
             )
-        if not 0 <= cv < math.inf:
-            raise SimulationError(f"{model.who}: spread of {name} is {cv}; a coefficient of variation is 0 or more")
+        if not isinstance(cv, int | float) or not 0 <= cv < math.inf:
+            raise SimulationError(
+                f"{model.who}: spread of {name} is {cv!r}; write 0.3 for 30 %: a coefficient of variation is 0 or more"
+            )
     own = {n: (spread[n] if n in spread else model.parameters[n].cv) or 0.0 for n in model.primary}
     names = list(free) if free is not None else [n for n, cv in own.items() if cv > 0]
     if omega is not None and free is None:
@@ -233,7 +240,10 @@ def scan_times(given: ArrayLike, hours: float | ArrayLike, who: str) -> tuple[Ar
     SimulationError
         There are none, one is before the injection, or two overlap.
     """
-    start = np.atleast_1d(np.asarray(given, dtype=float))
+    try:
+        start = np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        raise SimulationError(f"{who}: times {given!r} are not numbers; give hours, e.g. [4, 24, 96]") from None
     length = np.broadcast_to(np.asarray(hours, dtype=float), start.shape).copy()
     if start.ndim != 1 or start.size == 0:
         raise SimulationError(f"{who}: no scans; give times after the injection, e.g. [4, 24, 96] h")

@@ -92,4 +92,8 @@ def noise_of(given: Noise | Mapping[str, Noise] | None, organs: tuple[str, ...],
 
 
 def _read(given: Noise) -> ScanNoise:
-    return given if isinstance(given, ScanNoise) else ScanNoise(proportional=float(given))
+    if isinstance(given, ScanNoise):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise SimulationError(f"scan noise: {given!r} is not a number; write 0.1 for 10 %, or ScanNoise(...)")
+    return ScanNoise(proportional=float(given))

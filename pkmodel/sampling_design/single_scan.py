@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -220,7 +221,7 @@ def best_time(
     free: Sequence[str] | None = None,
     spread: Mapping[str, float] | None = None,
     omega: pd.DataFrame | None = None,
-    population: PopulationModel | None = None,
+    population: PopulationModel | str | Path | None = None,
     noise: Noise | Mapping[str, Noise] | None = None,
     clinic: Clinic | None = None,
     times: ArrayLike | None = None,

@@ -1,39 +1,27 @@
-"""Predictions for many patients, or many draws of one, in one run of the engine; derivatives by exact tangents.
-
-The same numbers as `Likelihood.predict` gives one at a time (tests compare them). Rows with the same doses and scan
-times share a run, whatever their parameters.
-"""
+"""Predictions and densities for many patients, or many draws of one, all in one batch (`inference.batch`)."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.focused import Focused, focused
-from ..compiler.gradient import Gradient
-from ..compiler.system import integral_of
+from ..inference.batch import Batch, Member, Totals
 from ..inference.likelihood import Block
 from ..inference.noise import Noise
 from ..inference.observations import Observations
 from ..inference.population_file import PopulationModel
 from ..nuclides import nuclide
-from ..problem import Problem, records_of
-from ..solve.records import Records
-from ..solve.status import Status
 from .scans import Scans
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.intp]
 HALF_LIVES = 25  # after the last scan; what is left is below 3e-8
-CHUNK = 4096  # rows in one run
 DIFFERENCE = 1e-5  # relative, of predictions, for second derivatives of the error model
-MANY, FEW = 16, 8  # rows from which, and values up to which, the adjoint gives their derivatives
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +38,17 @@ class Rows:
     noise: Noise
     scans: tuple[Scans, ...]
     which: Whole
+
+    def batch(self, regions: tuple[str, ...]) -> Batch:
+        """What predicts all cycles, and the integrals of some regions."""
+        if regions not in self._batches:
+            members = tuple(_member(s, regions) for s in self.scans)
+            self._batches[regions] = Batch(members, self.population.slots)
+        return self._batches[regions]
+
+    @cached_property
+    def _batches(self) -> dict[tuple[str, ...], Batch]:
+        return {}
 
     @cached_property
     def _lengths(self) -> Whole:
@@ -152,217 +151,27 @@ def predict(rows: Rows, x: Array, *, tangents: bool = False, regions: Sequence[s
     tangents : whether derivatives are wanted
     regions : observables whose integrals are wanted
     """
-    k = x.shape[1]
-    with np.errstate(over="ignore"):
-        values = np.stack([s.from_scale(x[:, j]) for j, s in enumerate(rows.population.slots)], axis=1)
-        slopes = np.stack([s.slope(x[:, j]) for j, s in enumerate(rows.population.slots)], axis=1)
-    out = Predicted(
-        np.full(len(rows.data), np.nan),
-        np.zeros((len(rows.data), k if tangents else 0)),
-        np.full((len(x), len(regions)), np.nan),
-        np.full((len(x), len(regions)), np.nan),
-    )
-    for members in _groups(rows):
-        for first in range(0, len(members), CHUNK):
-            _solve(rows, members[first : first + CHUNK], values, slopes, tangents, regions, out)
-    return out
+    until = 2 if regions else 0
+    found = rows.batch(tuple(regions)).predict(x, rows.which, tangents=tangents, totals=(len(regions), until))
+    last, whole = (found.totals[:, :, j] if regions else np.zeros((len(x), 0)) for j in (0, 1))
+    return Predicted(found.value, found.tangent, whole, last)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """One block of one row."""
-
-    row: int
-    block: Block
-    columns: Whole
-    offset: int  # of its first value in the flat table
+def _member(scans: Scans, regions: Sequence[str]) -> Member:
+    """One cycle, with its integrals until the last scan and until nothing is left."""
+    totals = tuple(_totals(b, scans.last, regions) for b in scans.likelihood.blocks) if regions else ()
+    return Member(scans.likelihood, scans.columns, totals)
 
 
-def _groups(rows: Rows) -> Iterator[list[_Piece]]:
-    """Pieces that share doses, times and equations."""
-    parts: dict[int, list[tuple[object, Block, Whole, int]]] = {}
-    for w in np.unique(rows.which).tolist():
-        scans, at = rows.scans[w], 0
-        parts[w] = []
-        for b, block in enumerate(scans.likelihood.blocks):
-            parts[w].append((_key(scans, block, b), block, scans.columns[list(block.columns)], at))
-            at += sum(len(o.curve) for o in block.observers)
-    found: dict[object, list[_Piece]] = {}
-    for r, (w, start) in enumerate(zip(rows.which.tolist(), rows.start.tolist(), strict=False)):
-        for key, block, columns, at in parts[w]:
-            found.setdefault(key, []).append(_Piece(r, block, columns, start + at))
-    yield from found.values()
-
-
-def _key(scans: Scans, block: Block, number: int) -> object:
-    problem = block.problem
-    if problem.steps.by:
-        return id(problem)
-    seen = tuple(
-        (o.curve.region, o.observable, o.mode, o.start.tobytes(), o.end.tobytes(), o.scale.tobytes())
-        for o in block.observers
-    )
-    return number, problem.model.digest, problem.regimen, problem.times.tobytes(), seen, scans.last
-
-
-def _solve(
-    rows: Rows,
-    members: Sequence[_Piece],
-    values: Array,
-    slopes: Array,
-    tangents: bool,
-    regions: Sequence[str],
-    out: Predicted,
-) -> None:
-    """Solve some pieces that share a run, and put what comes out in its place."""
-    block = members[0].block
-    problem, last = block.problem, rows.scans[rows.which[members[0].row]].last
-    row = np.array([m.row for m in members])
-    p = np.stack([m.block.values for m in members])
-    columns = members[0].columns
-    indices = list(block.indices)
-    p[:, indices] = values[row][:, columns]
-    wanted = _integrals(problem, block, regions)
-    if tangents and not wanted and _alone(problem, p[0], indices):
-        _one_by_one(problem, members, p, slopes[row][:, columns], out)
-        return
-    times = problem.times
-    if wanted:
-        horizon = max(last, problem.end) + HALF_LIVES * nuclide(problem.model.nuclide).half_life
-        times = np.unique(np.concatenate([times, [last, horizon]]))
-        problem = replace(problem, times=times)
-    names = list(problem.model.observables)
-    needed = {names[o.observable] for o in block.observers}
-    framed = {names[o.observable] for o in block.observers if o.mode == "frame" and np.any(o.end > o.start)}
-    report = tuple(sorted(needed)) + tuple(integral_of(n) for n in sorted(framed | {w for w, _ in wanted}))
-    engine = focused(problem.compiled, problem.infused, report, _routes(problem))
-    found = records_of(problem, p)
-    free = tuple(problem.compiled.parameters[i] for i in indices)
-    at = np.searchsorted(times, block.problem.times)
-    where = {n: j for j, n in enumerate(report)}
-    read = _read_at(block, names, at, where) if tangents else []
-    reported, slope, status = _run(engine, found.parameters, found.records, times, problem, free, read)
-    bad = (status != Status.OK) | (found.status != Status.OK)
-    reported[bad] = np.nan
-    offset = np.array([m.offset for m in members])
-    for o in block.observers:
-        name = names[o.observable]
-        pair = where[name], where.get(integral_of(name), where[name])
-        index = offset[:, None] + np.arange(len(o.curve))
-        out.value[index] = o._read(reported[:, at, pair[0]], reported[:, at, pair[1]])
-        if tangents:
-            by = np.moveaxis(slope, 3, 1)[:, :, at]  # (M, free, times, reports)
-            table = o._read(by[..., pair[0]], by[..., pair[1]])
-            out.tangent[index[:, :, None], columns[None, None]] = np.nan_to_num(
-                np.moveaxis(table, 1, 2) * slopes[row][:, None, columns]
-            )
-        offset = offset + len(o.curve)
-    for name, j in wanted:
-        integral = reported[:, :, where[integral_of(name)]]
-        out.tia[row, j] = integral[:, -1]
-        out.until_last[row, j] = integral[:, np.searchsorted(times, last)]
-
-
-def _alone(problem: Problem, p: Array, indices: Sequence[int]) -> bool:
-    """Whether derivatives are taken one row at a time: of exact solutions, and where doses depend on what is free."""
-    if problem.exact or problem.steps.by:
-        return True
-    events, _ = problem.events(p[:, None], problem.directions(list(indices)))
-    return bool(np.any(events.dvalue) or np.any(events.dtime))
-
-
-def _one_by_one(problem: Problem, members: Sequence[_Piece], p: Array, slopes: Array, out: Predicted) -> None:
-    """Predictions and derivatives as `Problem.solve` has them."""
-    for i, piece in enumerate(members):
-        solution = problem.solve(p[i], list(piece.block.indices))
-        if solution.status != Status.OK:
-            continue
-        at = piece.offset
-        for o in piece.block.observers:
-            here = slice(at, at + len(o.curve))
-            out.value[here] = o.predict(solution)
-            out.tangent[here, piece.columns] = np.nan_to_num(o.tangent(solution).T * slopes[i])
-            at += len(o.curve)
-
-
-def _integrals(problem: Problem, block: Block, regions: Sequence[str]) -> list[tuple[str, int]]:
-    """Observable and column of each integral that this block gives; a regional model has one observable for all."""
-    if problem.model.scope == "region":
-        own = {o.curve.region: list(problem.model.observables)[o.observable] for o in block.observers}
-        return [(own[r], j) for j, r in enumerate(regions) if r in own]
-    return [(r, j) for j, r in enumerate(regions)]
-
-
-def _read_at(block: Block, names: Sequence[str], at: Whole, where: Mapping[str, int]) -> list[tuple[int, int]]:
-    """Times and reports that the predictions are made of, each pair once."""
-    found = []
-    for o in block.observers:
-        long = (o.end > o.start) & (o.mode == "frame")
-        name = names[o.observable]
-        found += [(int(at[i]), where[name]) for i in o.start[~long]]
-        found += [(int(at[i]), where[integral_of(name)]) for i in (*o.start[long], *o.end[long])]
-    return list(dict.fromkeys(found))
-
-
-def _run(
-    engine: Focused,
-    p: Array,
-    records: Records,
-    times: Array,
-    problem: Problem,
-    free: tuple[str, ...],
-    read: Sequence[tuple[int, int]],
-) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Reports (M, m, r), derivatives (M, m, r, free) of those in `read`, and status of each row.
-
-    Forwards for a few rows. For many with few values to predict the adjoint is cheaper, one row a value: its walk goes
-    over many rows at once.
-    """
-    atol = problem._absolute(problem.defaults)
-    if not read:
-        run = engine.run(p, records, times, problem.rtol, atol, threads=processors() if len(p) > 64 else 1)
-        return run.out, np.zeros((*run.out.shape, 0)), run.status
-    kept = [problem.compiled.parameters[i] for i in engine.primary]
-    by = _gradient(engine, tuple(n for n in free if n in kept))
-    p, records = np.ascontiguousarray(p[:, engine.primary]), engine.translated(records)
-    columns = [(j, kept.index(n)) for j, n in enumerate(free) if n in kept]
-    if len(p) < MANY or len(read) > FEW:
-        run, jacobian = by.jacobian(p, records, times, problem.rtol, atol)
-        out, status = run.out, run.status
-        slope = np.zeros((*out.shape, len(free)))
-        for j, k in columns:
-            slope[..., j] = jacobian[..., by.free.index(k)]
-        return out, slope, status
-    n, m, r = len(p), len(times), len(engine.engine.system.report)
-    cotangent = np.zeros((len(read), n, m, r))
-    for i, (t, report) in enumerate(read):
-        cotangent[i, :, t, report] = 1.0
-    again = records if records.patients == 1 else records.take(np.tile(np.arange(n), len(read)))
-    found = by.adjoint(
-        np.tile(p, (len(read), 1)), again, times, cotangent.reshape(-1, m, r), problem.rtol, atol
-    )  # fmt: skip
-    slope = np.zeros((n, m, r, len(free)))
-    for i, (t, report) in enumerate(read):
-        for j, k in columns:
-            slope[:, t, report, j] = found.parameters[i * n : (i + 1) * n, k]
-    return found.out[:n], slope, found.status[:n]
-
-
-@lru_cache(maxsize=64)
-def _gradient(engine: Focused, free: tuple[str, ...]) -> Gradient:
-    return Gradient(engine.engine, free)
-
-
-def _routes(problem: Problem) -> tuple[str, ...] | None:
-    """Routes by which anything is given; None where a steady state or a reset may set any compartment."""
-    if any(a.steady or a.reset for a in problem.regimen.administrations):
-        return None
-    return tuple(problem.compiled.routes[r] for r in sorted({r for d in problem.doses for r, _ in d.parts}))
-
-
-def processors() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _totals(block: Block, last: float, regions: Sequence[str]) -> Totals:
+    """Integrals that a block gives; a regional model has one observable for all regions."""
+    model = block.problem.model
+    horizon = max(last, block.problem.end) + HALF_LIVES * nuclide(model.nuclide).half_life
+    pairs = [(r, j) for j, r in enumerate(regions)]
+    if model.scope == "region":
+        own = {o.curve.region: list(model.observables)[o.observable] for o in block.observers}
+        pairs = [(own[r], j) for r, j in pairs if r in own]
+    return Totals(tuple(n for n, _ in pairs), tuple(j for _, j in pairs), (last, horizon) if pairs else ())
 
 
 def _joined(parts: Sequence[Observations]) -> Observations:

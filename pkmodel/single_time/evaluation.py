@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..data import Curves
 from ..dosimetry.present import html_table, text_table
-from ..errors import FitError
+from ..errors import FitError, did_you_mean
 from ..inference.population_file import PopulationModel
 from ..model import Model
 from ..progress import progress
@@ -162,16 +162,24 @@ def leave_scans_out(
     FitError, DataError
         There is no patient, no combination of scans, or a patient's scans cannot be used (see `predict_tia`).
     """
+    if isinstance(cohort, Curves):
+        raise FitError("one patient is no cohort; give a Study or a list of Curves, with several scans each")
     known = population if isinstance(population, PopulationModel) else PopulationModel.load(population)
     applied = known.apply(model or find_model(known), accept_changed_model=accept_changed_model)
     people = list(cohort)
     if not people:
         raise FitError("the cohort is empty; give patients with several scans each")
+    if single := [c.subject for c in people if len({float(t) for one in c for t in one.t}) < 2]:
+        raise FitError(
+            f"{', '.join(single[:5])}{' ...' if len(single) > 5 else ''}: one scan, so none can be left out; give "
+            "patients with several scans each, or use predict_tia"
+        )
     grid = sorted({float(t) for c in people[0] for t in c.t}) if times is None else sorted(map(float, times))
     if not 1 <= count < max(len(grid), 2):
         raise FitError(f"count = {count} of {len(grid)} times; allowed: from 1 to one less than there are times")
     whole = [bind_scans(known, applied, one) for one in people]
     asked = list(regions) if regions else _organs(applied, people[0])
+    _check_truth(truth, asked, [c.subject for c in people])
     reference = _estimates(known, whole, asked)
     beside = half_lives(known, applied, people[0].select([r for r in asked if r in people[0]]))
     rows: list[dict[str, Any]] = []
@@ -226,6 +234,21 @@ def _estimates(population: PopulationModel, scans: Sequence[Scans], regions: Seq
         tia = predict(rows, np.ascontiguousarray(modes.x[:, 0]), regions=regions).tia
         out[first : first + TOGETHER] = np.where(modes.converged[:, None], tia, np.nan)
     return out
+
+
+def _check_truth(truth: pd.DataFrame | None, regions: Sequence[str], subjects: Sequence[str]) -> None:
+    """A table that lacks someone would quietly be left out of the comparison."""
+    if truth is None:
+        return
+    if not hasattr(truth, "columns"):
+        raise FitError(f"truth is a {type(truth).__name__}; needed: a DataFrame, subjects as index, regions as columns")
+    for what, needed, there in (("region", regions, truth.columns), ("subject", subjects, truth.index)):
+        if missing := [n for n in needed if n not in there]:
+            known = [str(n) for n in there]
+            raise FitError(
+                f"truth: no {what} {missing[0]!r}{did_you_mean(missing[0], known)}; it has {', '.join(known[:8])}"
+                f"{' ...' if len(known) > 8 else ''}"
+            )
 
 
 def _rows(

@@ -91,6 +91,9 @@ def predict_tia(
         raise FitError(f"method {method!r} is not known; allowed: importance, laplace")
     if draws < 10:
         raise FitError(f"draws = {draws}; needed: 10 or more for an interval")
+    for one in (curves, *previous):
+        if not isinstance(one, Curves):
+            raise FitError(f"a {type(one).__name__} is not one patient's scans; give Curves, as study[subject]")
     known = population if isinstance(population, PopulationModel) else PopulationModel.load(population)
     applied = known.apply(model or find_model(known), accept_changed_model=accept_changed_model)
     cycles = (*previous, curves)
@@ -101,6 +104,11 @@ def predict_tia(
     if curves.injected_activity is None and curves.regimen is None:
         raise FitError(f"{scans.who}: the injected activity is not stated, so there is no TIA")
     asked = _regions(applied, scans, regions)
+    if strange := [r for r in half_life or {} if r not in curves.regions]:
+        raise FitError(
+            f"half_life of {strange[0]!r}{did_you_mean(strange[0], curves.regions)}: not scanned; scanned: "
+            f"{', '.join(curves.regions)}"
+        )
     modes = most_probable(known, [person])
     rng = np.random.default_rng([seed, *b"single time"])
     found = sample(known, person, modes, draws=draws, regions=asked, rng=rng, weighted=method == "importance")

@@ -104,7 +104,8 @@ def check_scans(population: PopulationModel, model: Model, curves: Curves) -> No
         raise FitError(f"{who}: there is no scan; give at least one value of one region")
     if not model.nuclide:
         raise FitError(
-            f"{model.name} is not labelled, so its activity never decays; use label(model, {curves.nuclide!r})"
+            f"{model.name} is not labelled, so its activity never decays; "
+            f"use label(model, {curves.nuclide or 'Lu-177'!r})"
         )
     if model.inputs:
         raise FitError(f"{model.name} is driven by a measured input, which ends: it has no integral to infinity")

@@ -330,3 +330,38 @@ def push(
                 )
         o = inside
         s, following = following, s
+
+
+@njit()
+def push_all(
+    kernels: Integers, lanes: int, width: int, n: int, nq: int, nw: int, entries: int, head: Floats, A: Floats,
+    C: Floats, gamma: float, who: Integers, P: Floats, kind: NDArray[np.int8], index: Integers, value: Floats,
+    dvalue: Floats, dtime: Floats, start: Integers, size: Floats, begin: Floats, rows: Integers, states: Floats,
+    times: Floats, output: Integers, record: Integers, dp: Floats, s: Floats, levers: int, places: Integers,
+    out: Floats, dout: Floats, status: Integers,
+) -> None:  # fmt: skip
+    """Push the same directions along the steps of some patients.
+
+    Parameters
+    ----------
+    who : (any,) numbers of the patients
+    P : (N, k) parameters
+    kind, index, value : (N or 1, E) records
+    start : (N + 1,) where each patient's steps begin in size, begin and rows
+    times : (N or 1, m) of the outputs, infinite where a patient has fewer [h]
+    output, record : (N, m) and (N, E)
+    out, dout : (N, m, r) and (N, blocks, m, r*width) written
+    status : (N,) written: how each ended
+    others : as in `push`; not changed
+    """
+    for i in who:
+        row, at = i if kind.shape[0] > 1 else 0, i if times.shape[0] > 1 else 0
+        m = times.shape[1]
+        while m > 0 and not times[at, m - 1] < np.inf:
+            m -= 1
+        b, e = start[i], start[i + 1]
+        status[i] = push(
+            kernels, lanes, width, n, nq, nw, entries, head, A, C, gamma, P[i], kind[row], index[row], value[row],
+            dvalue, dtime, size[b:e], begin[b:e], rows[b:e], states, times[at, :m], output[i, :m], record[i],
+            dp.copy(), s.copy(), levers, places, out[i], dout[i],
+        )  # fmt: skip

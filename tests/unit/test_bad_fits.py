@@ -124,7 +124,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "before the injection": (
         lambda: fit("organ_1_phase", curves(curve("liver", T - 10, Y)), protocol(TWO)),
-        "times must increase and not be negative",
+        "lies before the first administration",
     ),
     "another nuclide": (
         lambda: fit(label(load_model("organ_1_phase"), "I-131"), _liver(), protocol(TWO)),

@@ -17,6 +17,7 @@ from ...regimen import Regimen
 from ..fitting import default_protocol
 from ..noise import Noise
 from ..protocol import Protocol, load_protocol
+from ..settings import check_sampling, check_seed, check_settings
 from .complete import estimate_complete
 from .crowd import Crowd, gather_crowd
 from .effects import Effects, effects_of
@@ -92,6 +93,12 @@ def fit_population(
         raise FitError(f"method {method!r} is not known; allowed: {', '.join(METHODS)}")
     if isinstance(data, Curves):
         raise FitError("one subject is not a population; use fit, or give a Study or a list of Curves")
+    if standard_errors not in (None, "sandwich", "r", "s"):
+        raise FitError(f"standard_errors {standard_errors!r} is not known; allowed: sandwich, r, s, or None")
+    if iterations is not None and (isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1):
+        raise FitError(f"iterations = {iterations!r}; allowed: a whole number above zero")
+    check_seed(seed)
+    _check_settings(method, settings)
     model = load_model(model) if isinstance(model, str) else model
     rules = load_protocol(protocol) if isinstance(protocol, str) else protocol or default_protocol(model)
     chosen = effects_of(effects, tuple(rules.free))
@@ -106,6 +113,7 @@ def fit_population(
         model, data, rules, chosen, regions=regions, regimens=regimens, inputs=inputs, covariates=covariates
     )
     crowd = gather_crowd(people, chosen, noise)
+    notes += _same_everywhere(crowd)
     begin, modes = crowd.layout.start, None
     if start is not None:
         begin, modes = _resume(start, crowd)
@@ -117,8 +125,6 @@ def fit_population(
         likelihood = marginal_likelihood(crowd, minimum.phi, minimum.at, seed=rules.seed if seed is None else seed)
         kind: Approximation = "focei"
     else:
-        if settings:
-            raise FitError(f"{method}: setting {', '.join(settings)} is not known; it has iterations only")
         kind = method  # type: ignore[assignment]
         minimum = search(crowd, begin, kind=kind, modes=modes, iterations=iterations or ITERATIONS)
     found: Information | None = None
@@ -136,6 +142,30 @@ def fit_population(
     unverified = filter(None, (fit.model.unverified,))
     warned = [w for p in people for c in p.curves for w in c.warnings]
     return replace(fit, warnings=(*dict.fromkeys(warned), *notes, *judge(fit), *unverified))
+
+
+def _same_everywhere(crowd: Crowd) -> list[str]:
+    """Endpoints with one value for everybody at all times; refused where there is no other."""
+    from ..bayes.judged import judge_data
+
+    said = judge_data(crowd.data)
+    if said and len(said) == len(crowd.data.endpoints):
+        raise FitError(f"{'; '.join(said)}; is it the right column?")
+    return said
+
+
+def _check_settings(method: str, settings: Mapping[str, Any]) -> None:
+    """Refuse words that the method does not have."""
+    if method == "bayes":
+        from ..bayes.hierarchical import fit_population_bayes
+
+        taken = ("regions", "regimens", "inputs", "covariates", "noise", "seed")
+        check_settings(method, settings, fit_population_bayes, taken=taken)
+        check_sampling(settings)
+    elif method in ("saem", "importance"):
+        check_settings(method, settings, estimate_complete, taken=("method", "seed", "iterations"))
+    else:
+        check_settings(method, settings)
 
 
 def _resume(start: PopulationFit, crowd: Crowd) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:

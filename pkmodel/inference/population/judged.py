@@ -35,7 +35,8 @@ def judge(fit: PopulationFit) -> list[str]:
     if lost := [n for n, ok in zip(fit.subjects, at.found, strict=True) if not ok]:
         found.append(f"the most likely parameters of {_some(lost)} were not found to the last digit")
     if len(fit.subjects) < FEW and len(layout.between.entries):
-        found.append(f"{len(fit.subjects)} subjects say little about a spread between subjects")
+        many = "1 subject says" if len(fit.subjects) == 1 else f"{len(fit.subjects)} subjects say"
+        found.append(f"{many} little about a spread between subjects")
     for of, matrix, what in (
         (layout.varying, layout.omega(fit.phi), "subjects"),
         (layout.switching, layout.occasion_omega(fit.phi), "occasions"),

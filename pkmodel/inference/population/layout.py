@@ -341,6 +341,11 @@ def _shifts(
                 if used[i, c]:
                     visit = max(order[c][1], 0)
                     value[i, n] = _centred(r, person, visit)
+        if not r.fixed and np.ptp(value[used[:, at]]) == 0:
+            raise FitError(
+                f"effects: {r.covariate}{f' (level {r.level})' if r.level else ''} is the same for everybody, "
+                f"so its effect on {r.parameter} cannot be told from {r.parameter}; leave it out, or fix it"
+            )
         out.append(Shift(r, -1 if r.fixed else free, at, value))
         free += 0 if r.fixed else 1
     return tuple(out)

@@ -96,7 +96,7 @@ def find_modes(crowd: Crowd, phi: Array, begin: Array, *, interaction: bool = Tr
             trial = b + length[:, None] * step
             value, new = at(trial, waiting)
             with np.errstate(invalid="ignore"):
-                better = waiting & (value <= joint + 1e-13 * np.abs(joint))
+                better = waiting & (value <= joint + crowd.rounding * np.abs(joint))
             b[better], joint[better] = trial[better], value[better]
             answer = _mix(answer, new, better[crowd.owner])
             waiting &= ~better

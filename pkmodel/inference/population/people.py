@@ -82,6 +82,8 @@ def bind_people(
     everyone = list(data)
     if not everyone:
         raise FitError("a population without subjects; give a Study or a list of Curves")
+    if strange := [type(one).__name__ for one in everyone if not isinstance(one, Curves)]:
+        raise FitError(f"a population is made of Curves, one per subject or visit; found {strange[0]}; see load_study")
     groups: dict[str, list[Curves]] = {}
     for one in everyone:
         groups.setdefault(one.subject, []).append(one)

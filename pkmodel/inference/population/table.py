@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...units import factor
+from ..population_parts import coefficient_of_variation
 from .layout import Factor
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def parameters(fit: PopulationFit) -> pd.DataFrame:
 
 def _spread(variance: float, transform: str) -> float:
     """CV of a log-normal parameter [%]; for others the SD on the scale of the fit times 100."""
-    return 100 * math.sqrt(math.expm1(variance)) if transform == "log" else 100 * math.sqrt(variance)
+    return 100 * (coefficient_of_variation(variance) if transform == "log" else math.sqrt(variance))
 
 
 def variances(fit: PopulationFit) -> pd.DataFrame:
@@ -111,7 +112,8 @@ def heading(fit: PopulationFit) -> list[str]:
     """Lines above the tables."""
     data = fit.crowd.data
     cut = int((data.counted & (data.censored != 0)).sum())
-    counted = f"{len(fit.subjects)} subjects, {fit.points} values" + (f", {cut} censored" if cut else "")
+    people = len(fit.subjects)
+    counted = f"{people} subject{'s' * (people != 1)}, {fit.points} values" + (f", {cut} censored" if cut else "")
     error = f" +- {fit.monte_carlo_error:.2g} (Monte Carlo)" if fit.monte_carlo_error else ""
     lines = [
         f"population fit of {fit.model.name} by {NAMES.get(fit.method, fit.method)}: {counted}",

@@ -20,6 +20,7 @@ from .linearised import Approximation, objective
 Array = NDArray[np.float64]
 Matrix = Literal["sandwich", "r", "s"]
 STEP = 3e-3  # of the differences of exact slopes
+SINGULAR = 1e-14  # smallest over largest eigenvalue below which a matrix has no inverse in double precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +40,10 @@ class Information:
     @property
     def definite(self) -> bool:
         """Whether R is positive definite, so that the estimates are a minimum."""
-        return bool(np.isfinite(self.r).all() and np.linalg.eigvalsh(self.r)[0] > 0)
+        if not np.isfinite(self.r).all():
+            return False
+        sizes = np.linalg.eigvalsh(self.r)
+        return bool(sizes[0] > SINGULAR * sizes[-1])
 
     @property
     def missing(self) -> float:
@@ -82,5 +86,5 @@ def information(crowd: Crowd, phi: Array, modes: Array, kind: Approximation) -> 
 
 
 def _inverse(matrix: Array) -> Array:
-    low = np.linalg.eigvalsh(matrix)[0] if np.isfinite(matrix).all() else -1.0
-    return np.linalg.inv(matrix) if low > 0 else np.full_like(matrix, np.nan)
+    sizes = np.linalg.eigvalsh(matrix) if np.isfinite(matrix).all() else np.array([-1.0])
+    return np.linalg.inv(matrix) if sizes[0] > SINGULAR * abs(sizes[-1]) else np.full_like(matrix, np.nan)
