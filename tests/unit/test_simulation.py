@@ -178,7 +178,8 @@ REFUSED: dict[str, tuple[Model, Any, dict[str, Any], str]] = {
     "input of one point": (driven(), None, {"inputs": {"C": ([0], [1])}}, "at least two times"),
     "input of two lengths": (driven(), None, {"inputs": {"C": ([0, 3], [1, 2, 3])}}, "as many values"),
     "sensitivity unknown": (wash(), "1 nmol once", {"sensitivities": ["kk"]}, "kk: no such parameter; known: k"),
-    "not nmol and not MBq": (wash(compartments={"a": "g"}), "1 nmol once", {}, "a is in 'g'"),
+    "an amount into masses": (wash(compartments={"a": "g"}), "1 nmol once", {}, "its states are masses"),
+    "neither amount, activity nor mass": (wash(compartments={"a": "L"}), "1 nmol once", {}, "a is in 'L'"),
 }  # fmt: skip
 
 

@@ -71,6 +71,8 @@ def compare_populations(fits: Mapping[str, PopulationFit] | Sequence[PopulationF
     """
     import pandas as pd
 
+    if not isinstance(fits, Mapping | Sequence):
+        raise FitError("one fit to compare; give at least two, as a list or by name")
     named = dict(fits) if isinstance(fits, Mapping) else _names(fits)
     if len(named) < 2:
         raise FitError(f"{len(named)} fit to compare; give at least two")

@@ -119,7 +119,11 @@ def search_covariates(
     for p in () if bic else (forward, *((backward,) if backward is not None else ())):
         if isinstance(p, str) or not 0 < p < 1:
             raise FitError(f"criterion {p!r} is not known; allowed: a p value between 0 and 1, or forward='bic'")
-    open_ = [candidate(c) for c in (candidates if candidates is not None else candidates_of(fit))]
+    asked = candidates if candidates is not None else candidates_of(fit)
+    if isinstance(asked, str) or (wrong := [c for c in asked if not isinstance(c, Candidate | Relation)]):
+        found = asked if isinstance(asked, str) else wrong[0]
+        raise FitError(f"candidate {found!r} is no relation; write for example relation('CL', 'weight')")
+    open_ = [candidate(c) for c in asked]
     there = {(s.relation.parameter, s.relation.covariate) for s in fit.crowd.layout.shifts}
     if twice := [c.name for c in open_ if c.pair in there]:
         raise FitError(
