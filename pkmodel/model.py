@@ -201,6 +201,8 @@ class Model:
         UnitError
             The unit has another dimension.
         """
+        if not values:
+            return self
         parameters = dict(self.parameters)
         for name, new in values.items():
             old = parameters.get(name)
@@ -223,7 +225,12 @@ class Model:
                     )
                 new = read.value / factor(old.unit)
             parameters[name] = replace(old, value=float(new))
-        return replace(self, parameters=parameters)
+        changed = replace(self, parameters=parameters)
+        if not any(isinstance(new, Parameter) for new in values.values()):
+            # other values, the same equations: what was worked out of those still holds
+            kept = ("digest", "resolution", "resolved")
+            changed.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return changed
 
     def rename(self, names: Mapping[str, str]) -> Model:
         """Return the model with compartments, parameters, inputs or observables renamed.

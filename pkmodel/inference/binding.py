@@ -54,7 +54,9 @@ def build_likelihood(
         A name is not a parameter, nothing is free, or more is free than was measured (unless `sparse`).
     """
     _check_names(model, protocol)
-    model = model.replace(**dict(protocol.fixed)) if protocol.fixed else model
+    if protocol.fixed:
+        _ = model.digest  # worked out once for the caller's model, so that its copies with other values have it
+        model = model.replace(**dict(protocol.fixed))
     regional = model.scope == "region"
     sets = [[c] for c in curves] if regional else [list(curves)]
     slots: dict[str, Slot] = {}

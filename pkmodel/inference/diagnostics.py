@@ -21,10 +21,13 @@ HIGH_RSE = 50.0  # [%]
 def judge(fit: Fit) -> list[str]:
     """Warnings about a fit: bounds, correlation, precision, parameters no datum informs, starts that disagree."""
     out: list[str] = []
+    first = 0
     for group, optimum, scale in zip(fit.groups, fit.optima, fit.scales, strict=True):
+        mine = slice(first, first + len(group.slots))  # among all estimates; no tables: a warm fit takes milliseconds
+        first = mine.stop
         out += _minimum(group, optimum)
-        out += _parameters(fit, group, optimum, scale)
-        out += _pairs(fit, group)
+        out += _parameters(fit, group, optimum, scale, mine)
+        out += _pairs(fit, group, mine)
     if not fit.protocol.error.absolute:
         out += _freedom(fit)
     if math.isnan(fit.aicc):
@@ -51,9 +54,12 @@ def _minimum(group: Likelihood, optimum: Optimum) -> list[str]:
     return out
 
 
-def _parameters(fit: Fit, group: Likelihood, optimum: Optimum, scale: float) -> list[str]:
+def _parameters(fit: Fit, group: Likelihood, optimum: Optimum, scale: float, mine: slice) -> list[str]:
     """Parameters at a bound, without information, or imprecise."""
     out = []
+    values = np.array([fit.values[s.label] for s in group.slots])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = 100 * fit.errors[mine] / np.abs(values)
     noise = math.sqrt(scale) if scale >= 0 else math.nan
     doubled = np.linalg.norm(optimum.jacobian, axis=0) * math.log(2)
     for j, slot in enumerate(group.slots):
@@ -71,16 +77,16 @@ def _parameters(fit: Fit, group: Likelihood, optimum: Optimum, scale: float) -> 
             )
         elif slot.transform != "none" and doubled[j] < noise:
             out.append(f"{slot.label}: no datum informs it: doubling it changes the prediction by less than the noise")
-        elif not side and (rse := float(fit.table["rse_percent"][slot.label])) > HIGH_RSE:
+        elif not side and values[j] and (rse := float(relative[j])) > HIGH_RSE:
             size = "above 1000 %" if rse > 1000 else f"{rse:.0f} %"
             out.append(f"{slot.label} is uncertain: relative standard error {size}")
     return out
 
 
-def _pairs(fit: Fit, group: Likelihood) -> list[str]:
+def _pairs(fit: Fit, group: Likelihood, mine: slice) -> list[str]:
     """Parameters that the data see only together."""
     labels = [s.label for s in group.slots]
-    r = fit.correlation.loc[labels, labels].to_numpy()
+    r = fit.correlations[mine, mine]
     return [
         f"{labels[a]} and {labels[b]} cannot be told apart (correlation {r[a, b]:.3f}); fix or tie one"
         for a in range(len(labels))

@@ -103,14 +103,27 @@ class Fit:
         return np.asarray(block_diag(*(s.covariance for s in self.spreads)), dtype=float)
 
     @cached_property
+    def correlations(self) -> Array:
+        """Correlation of the estimates, (k, k), in the order of `slots`."""
+        sd = np.sqrt(np.diag(self.covariance))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.covariance / np.outer(sd, sd), dtype=float)
+
+    @cached_property
     def correlation(self) -> pd.DataFrame:
         """Correlation of the estimates."""
         import pandas as pd
 
-        sd = np.sqrt(np.diag(self.covariance))
         names = [s.label for s in self.slots]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return pd.DataFrame(self.covariance / np.outer(sd, sd), index=names, columns=names)
+        return pd.DataFrame(self.correlations, index=names, columns=names)
+
+    @cached_property
+    def errors(self) -> Array:
+        """Standard errors of the estimates in declared units, (k,); nan where unknown."""
+        sd = np.sqrt(np.diag(self.covariance))
+        out = [float(s.slope(v)) * float(e) / factor(s.unit) for s, v, e in zip(self.slots, self.x, sd, strict=True)]
+        held = self.held
+        return np.array([math.nan if s.label in held else e for s, e in zip(self.slots, out, strict=True)])
 
     @cached_property
     def values(self) -> dict[str, float]:
@@ -126,7 +139,7 @@ class Fit:
         sd = np.sqrt(np.diag(self.covariance))
         freedoms = [f for g, f in zip(self.groups, self.freedoms, strict=True) for _ in g.slots]
         rows = []
-        for s, v, e, freedom in zip(self.slots, self.x, sd, freedoms, strict=True):
+        for s, v, e, se, freedom in zip(self.slots, self.x, sd, self.errors.tolist(), freedoms, strict=True):
             unit = factor(s.unit)
             error = math.inf if s.label in self.held else float(e)
             wide = float(student.ppf(0.975, freedom)) if freedom > 0 else 1.959964
@@ -134,7 +147,6 @@ class Fit:
                 ends = [float(s.from_scale(v + sign * wide * error)) / unit for sign in (-1, 1)]
             ends = [max(ends[0], s.lower / unit), min(ends[1], s.upper / unit)]
             value = float(s.from_scale(v)) / unit
-            se = float(s.slope(v)) * error / unit if math.isfinite(error) else math.nan
             rse = 100 * se / abs(value) if value else math.nan
             rows.append([s.label, s.parameter, s.region, value, se, rse, *ends, s.unit])
         columns = ["label", "parameter", "region", "value", "se", "rse_percent", "low", "high", "unit"]
