@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .data import Curves
 from .errors import SimulationError, did_you_mean
-from .formats.curve import Curve
 from .model import Model
 from .nuclides import nuclide
+from .pet.samples import samples
 from .regimen import Regimen
 from .simulation import simulate
 from .units import dimension, factor
@@ -104,7 +104,13 @@ def virtual_scans(
         members = []
         for r in regions:
             measured = values[r][i] * (1 + sizes[r] * rng.standard_normal(scans.size))
-            members.append(_curve(name, r, scans, measured, model.nuclide, regimen.activity))
+            kept = measured > 0
+            members.append(
+                samples(
+                    scans[kept], measured[kept], unit="MBq", time_unit="h", nuclide=model.nuclide,
+                    decay_corrected=False, kind="tissue", region=r, subject=name, injected_activity=regimen.activity,
+                )
+            )  # fmt: skip
         people.append(
             Curves(
                 subject=name,
@@ -132,14 +138,3 @@ def _sizes(who: str, noise: float | Mapping[str, float], regions: Sequence[str])
                 f"{who}: noise of {r} is {sd!r}; allowed: a relative SD of 0 or more, as 0.1 for 10 %"
             )
     return {r: float(given[r]) for r in regions}
-
-
-def _curve(subject: str, region: str, times: Array, value: Array, of: str, injected: float) -> Curve:
-    kept = value > 0
-    t = times[kept]
-    empty = np.full(t.size, np.nan)
-    return Curve(
-        subject=subject, region=region, kind="tissue", t_start=t, t_end=t, value=value[kept], sd=empty, weights=empty,
-        n=np.ones(t.size, dtype=np.int64), unit="MBq", decay_corrected=False, nuclide=of, volume=empty,
-        injected_activity=injected,
-    )  # fmt: skip
